@@ -51,10 +51,10 @@ pub struct Body {
     /// Where in its source the fact stood; the key of repeats for lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
-    /// The raw input, redacted. All parts of one append share the append's payload.
+    /// The raw input, redacted. Stands in the first part; the other parts of the append share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<PayloadRef>,
-    /// What was redacted from the payload, by rule; empty when nothing was.
+    /// What was redacted from the payload, by rule; empty when nothing was. In the first part too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub redacted: Vec<Redacted>,
     /// What was cut from the fact to keep the body short.

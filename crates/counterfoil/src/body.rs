@@ -1,0 +1,160 @@
+//! Reading request bodies: bounded in size, time and memory.
+
+use std::{io::Read as _, time::Duration};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, header::CONTENT_LENGTH};
+use http_body_util::BodyExt as _;
+
+use crate::budget::{Budget, Held};
+
+/// A body in memory, with the budget that it holds.
+#[derive(Debug)]
+pub struct Taken {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Given back when dropped.
+    pub held: Held,
+}
+
+/// Why a body was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTaken {
+    /// Larger than the limit.
+    TooLarge,
+    /// The memory budget is used up.
+    Busy,
+    /// The sender stopped in the middle, or was too slow.
+    Broken,
+}
+
+/// Reads a body. A declared length is taken from the budget at once and refused before a byte is read; without one
+/// (chunked) the budget is taken as the bytes come.
+pub async fn read(
+    headers: &HeaderMap,
+    mut body: Body,
+    limit: usize,
+    budget: &Budget,
+    stall: Duration,
+) -> Result<Taken, NotTaken> {
+    let declared = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > limit) {
+        return Err(NotTaken::TooLarge);
+    }
+    let mut held = budget.take(declared.unwrap_or(0)).ok_or(NotTaken::Busy)?;
+    let mut chunks: Vec<Bytes> = Vec::new();
+    let mut length = 0usize;
+    loop {
+        let frame = match tokio::time::timeout(stall, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => break,
+            Ok(Some(Err(_))) | Err(_) => return Err(NotTaken::Broken),
+        };
+        let Ok(chunk) = frame.into_data() else { continue }; // trailers
+        length += chunk.len();
+        if length > limit {
+            return Err(NotTaken::TooLarge);
+        }
+        if declared.is_none() && !held.grow(chunk.len()) {
+            return Err(NotTaken::Busy);
+        }
+        chunks.push(chunk);
+    }
+    if declared.is_some_and(|declared| declared != length) {
+        return Err(NotTaken::Broken);
+    }
+    Ok(Taken { bytes: join(chunks, length), held })
+}
+
+/// One piece stays as it is; several are copied together once.
+fn join(mut chunks: Vec<Bytes>, length: usize) -> Bytes {
+    if chunks.len() == 1 {
+        return chunks.remove(0);
+    }
+    let mut whole = Vec::with_capacity(length);
+    for chunk in chunks {
+        whole.extend_from_slice(&chunk);
+    }
+    whole.into()
+}
+
+/// What inflating gave.
+#[derive(Debug)]
+pub enum Inflated {
+    /// The whole body.
+    Whole(Vec<u8>),
+    /// Not gzip, or damaged: the error, to be kept with the body as received.
+    Damaged(String),
+}
+
+/// Unpacks gzip up to `limit` bytes, taking the budget as it grows.
+pub fn inflate(bytes: &[u8], limit: usize, held: &mut Held) -> Result<Inflated, NotTaken> {
+    const STEP: usize = 256 << 10;
+    let mut decoder = flate2::read::MultiGzDecoder::new(bytes);
+    let mut out = Vec::new();
+    loop {
+        if !held.grow(STEP) {
+            return Err(NotTaken::Busy);
+        }
+        let room = (limit + 1).saturating_sub(out.len()).min(STEP);
+        match decoder.by_ref().take(room as u64).read_to_end(&mut out) {
+            Ok(0) => return Ok(Inflated::Whole(out)),
+            Ok(_) if out.len() > limit => return Err(NotTaken::TooLarge),
+            Ok(_) => {}
+            Err(error) => return Ok(Inflated::Damaged(error.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_bomb_is_stopped_at_the_limit_and_at_the_budget() {
+        let bomb = gzip(&vec![b'a'; 4 << 20]);
+        let budget = Budget::new(16 << 20);
+        let mut held = budget.take(0).unwrap();
+        assert_eq!(inflate(&bomb, 1 << 20, &mut held).unwrap_err(), NotTaken::TooLarge);
+        let small = Budget::new(1 << 20);
+        let mut held = small.take(0).unwrap();
+        assert_eq!(inflate(&bomb, 64 << 20, &mut held).unwrap_err(), NotTaken::Busy);
+    }
+
+    #[test]
+    fn good_and_damaged_gzip() {
+        let budget = Budget::new(16 << 20);
+        let mut held = budget.take(0).unwrap();
+        let packed = gzip(b"one\ntwo\n");
+        assert!(matches!(inflate(&packed, 100, &mut held), Ok(Inflated::Whole(b)) if b == b"one\ntwo\n"));
+        assert!(matches!(inflate(&packed[..12], 100, &mut held), Ok(Inflated::Damaged(_))));
+        assert!(matches!(inflate(b"plain", 100, &mut held), Ok(Inflated::Damaged(_))));
+    }
+
+    #[tokio::test]
+    async fn lengths_are_checked_before_bytes_are_read() {
+        let budget = Budget::new(10);
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_LENGTH, "11".parse().unwrap());
+        let wait = Duration::from_secs(5);
+        let result = read(&headers, Body::from("x"), 100, &budget, wait).await;
+        assert_eq!(result.unwrap_err(), NotTaken::Busy);
+        let result = read(&headers, Body::from("x"), 5, &budget, wait).await;
+        assert_eq!(result.unwrap_err(), NotTaken::TooLarge);
+        let result = read(&HeaderMap::new(), Body::from("12345678901"), 100, &budget, wait).await;
+        assert_eq!(result.unwrap_err(), NotTaken::Busy);
+        let taken = read(&HeaderMap::new(), Body::from("1234567890"), 100, &budget, wait).await.unwrap();
+        assert_eq!((&taken.bytes[..], budget.free()), (b"1234567890".as_slice(), 0));
+        drop(taken);
+        assert_eq!(budget.free(), 10);
+    }
+}

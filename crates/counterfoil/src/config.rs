@@ -1,0 +1,450 @@
+//! Configuration: one TOML file, typed, every field documented.
+//!
+//! Four layers, later ones win: defaults, the file, the environment (`COUNTERFOIL_` and the dotted name in capitals
+//! with `_`, as `COUNTERFOIL_INTAKE_LISTEN`), the command line. The layers are merged as TOML tables before they are
+//! read as [`Config`], so that `counterfoil config check` can say for each value where it came from. This is the only
+//! module that reads the environment.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use model::identity::SourceKind;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Folder of the ledger and of everything derived from it.
+    pub data: PathBuf,
+    /// Path of `head`, the small trusted file with the latest checkpoint. Default: `head` in the data folder; put it
+    /// on another disk to make a rollback of the data folder visible.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<PathBuf>,
+    /// Name of a new ledger, the origin line of its checkpoints. Default: 128 random bits. Never reuse one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// The listener that senders reach.
+    pub intake: Intake,
+    /// The listener that people reach.
+    pub api: Api,
+    /// Folding and indexing.
+    pub derive: Derive,
+    /// Logs and traces about Counterfoil itself.
+    pub telemetry: Telemetry,
+    /// Files to follow.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub source: Vec<Source>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: "./data".into(),
+            head: None,
+            origin: None,
+            intake: Intake::default(),
+            api: Api::default(),
+            derive: Derive::default(),
+            telemetry: Telemetry::default(),
+            source: Vec::new(),
+        }
+    }
+}
+
+/// What senders may reach, and how much they may send.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Intake {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Largest CloudEvents body in bytes; larger ones are answered 413.
+    pub max_event_bytes: usize,
+    /// Largest posted body of lines in bytes, after inflating.
+    pub max_lines_bytes: usize,
+    /// Bytes of all bodies that may be in memory at once; beyond it senders get 503.
+    pub memory_bytes: usize,
+    /// Connections at once; further ones wait in the kernel's queue.
+    pub max_connections: usize,
+    /// Seconds in which a request's headers must arrive, and in which its body must make progress.
+    pub read_timeout_seconds: u64,
+    /// Path tokens: `/t/TOKEN/…`. With any token or Basic user configured, a sender must present one of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub token: Vec<PathToken>,
+    /// HTTP Basic users.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub basic: Vec<BasicUser>,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        Self {
+            listen: ([127, 0, 0, 1], 8087).into(),
+            max_event_bytes: 4 << 20,
+            max_lines_bytes: 64 << 20,
+            memory_bytes: 256 << 20,
+            max_connections: 4096,
+            read_timeout_seconds: 20,
+            token: Vec::new(),
+            basic: Vec::new(),
+        }
+    }
+}
+
+/// A token in the path. The value stands in a file, never in the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PathToken {
+    /// Name recorded as the submitter.
+    pub name: String,
+    /// File that holds the token (surrounding white space is ignored).
+    pub file: PathBuf,
+}
+
+/// A user of HTTP Basic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BasicUser {
+    /// User name, recorded as the submitter.
+    pub user: String,
+    /// File that holds the password (surrounding white space is ignored).
+    pub password_file: PathBuf,
+}
+
+/// What people may reach.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Api {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Queries worked on at once; further ones are answered 503.
+    pub max_queries: usize,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { listen: ([127, 0, 0, 1], 8088).into(), max_queries: 16 }
+    }
+}
+
+/// How the ledger is followed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Derive {
+    /// Milliseconds between commits of the index while there is something new.
+    pub commit_ms: u64,
+    /// Entries between snapshots of the correlator's state.
+    pub snapshot_entries: u64,
+    /// Memory of the index writer in bytes.
+    pub index_memory_bytes: usize,
+}
+
+impl Default for Derive {
+    fn default() -> Self {
+        Self { commit_ms: 500, snapshot_entries: 100_000, index_memory_bytes: 64 << 20 }
+    }
+}
+
+/// Telemetry about the process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// OTLP/HTTP endpoint for traces, such as `http://127.0.0.1:4318`. Absent: none are exported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_endpoint: Option<String>,
+    /// Log lines as JSON instead of text.
+    pub json_logs: bool,
+    /// Filter in the syntax of `tracing` (`info`, `counterfoil=debug`). Default: `info`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+}
+
+/// A file that is followed through rename, truncation and restart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// The source's name, unique per cluster and format.
+    pub name: String,
+    /// Format of its lines: `nginx-error`, `nginx-access`, `spire`, `spiffe-helper`, `k8s-objects`, `k8s-audit`,
+    /// `cloudevents`.
+    #[schemars(with = "String")]
+    pub format: SourceKind,
+    /// The file.
+    pub path: PathBuf,
+    /// Cluster; `default` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// Namespace of the workload that writes the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    /// The node that it runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// IANA time zone of its local times, such as `Europe/Berlin`. Absent: UTC, graded *inferred*.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// The `log_format` string of an access log that is neither combined nor JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<String>,
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Built in.
+    Default,
+    /// The file of that path.
+    File(PathBuf),
+    /// The environment variable of that name.
+    Environment(String),
+    /// The command line option of that name.
+    Flag(&'static str),
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Flag(name) => write!(f, "option {name}"),
+        }
+    }
+}
+
+/// The effective configuration and the origin of each value, by dotted name.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Dotted name to value as TOML and origin, sorted.
+    pub origins: BTreeMap<String, (Value, Origin)>,
+    /// A file was given: then `serve` does not create a ledger, so that a lost mount is not taken for a fresh start.
+    pub from_file: bool,
+}
+
+/// Values given on the command line, by dotted name.
+pub type Flags = Vec<(&'static str, &'static str, Value)>;
+
+/// Prefix of every environment variable that we read.
+const PREFIX: &str = "COUNTERFOIL_";
+
+/// Merges the four layers. Errors name the file, the field and the value.
+pub fn load(file: Option<&Path>, flags: Flags) -> Result<Loaded> {
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .collect();
+    load_with(file, environment, flags)
+}
+
+fn load_with(file: Option<&Path>, environment: BTreeMap<String, String>, flags: Flags) -> Result<Loaded> {
+    let mut origins = BTreeMap::new();
+    let defaults = Table::try_from(Config::default()).context("write the default configuration as TOML")?;
+    leaves("", &defaults, &mut |name, value| {
+        origins.insert(name, (value.clone(), Origin::Default));
+    });
+    let mut merged = defaults;
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path).with_context(|| format!("read configuration {}", path.display()))?;
+        // Reading it alone first gives errors with line and column of the file.
+        toml::from_str::<Config>(&text).with_context(|| format!("configuration {}", path.display()))?;
+        let table: Table = toml::from_str(&text).with_context(|| format!("configuration {}", path.display()))?;
+        leaves("", &table, &mut |name, value| {
+            origins.insert(name, (value.clone(), Origin::File(path.to_owned())));
+        });
+        overlay(&mut merged, table);
+    }
+    for (name, value) in environment {
+        let Some(dotted) = setting(&name) else {
+            bail!("environment variable {name} names no setting; `counterfoil config check` lists them");
+        };
+        let value = scalar(&value);
+        set(&mut merged, &dotted, value.clone());
+        origins.insert(dotted, (value, Origin::Environment(name)));
+    }
+    for (flag, dotted, value) in flags {
+        set(&mut merged, dotted, value.clone());
+        origins.insert(dotted.into(), (value, Origin::Flag(flag)));
+    }
+    let config: Config = merged.try_into().context("configuration after environment and options")?;
+    config.check()?;
+    Ok(Loaded { config, origins, from_file: file.is_some() })
+}
+
+/// Scalar settings that the environment may name, as dotted names.
+const SETTINGS: &[&str] = &[
+    "data",
+    "head",
+    "origin",
+    "intake.listen",
+    "intake.max_event_bytes",
+    "intake.max_lines_bytes",
+    "intake.memory_bytes",
+    "intake.max_connections",
+    "intake.read_timeout_seconds",
+    "api.listen",
+    "api.max_queries",
+    "derive.commit_ms",
+    "derive.snapshot_entries",
+    "derive.index_memory_bytes",
+    "telemetry.otlp_endpoint",
+    "telemetry.json_logs",
+    "telemetry.filter",
+];
+
+fn setting(variable: &str) -> Option<String> {
+    let wanted = variable.strip_prefix(PREFIX)?;
+    SETTINGS.iter().find(|s| s.replace('.', "_").eq_ignore_ascii_case(wanted)).map(|s| (*s).to_owned())
+}
+
+/// `5`, `true` and text, each as its TOML type.
+fn scalar(text: &str) -> Value {
+    if let Ok(number) = text.parse::<i64>() {
+        return Value::Integer(number);
+    }
+    match text {
+        "true" => Value::Boolean(true),
+        "false" => Value::Boolean(false),
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+fn leaves(prefix: &str, table: &Table, found: &mut dyn FnMut(String, &Value)) {
+    for (key, value) in table {
+        let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            Value::Table(inner) => leaves(&name, inner, found),
+            other => found(name, other),
+        }
+    }
+}
+
+fn overlay(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Table(inner)), Value::Table(table)) => overlay(inner, table),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
+
+fn set(table: &mut Table, dotted: &str, value: Value) {
+    match dotted.split_once('.') {
+        None => {
+            table.insert(dotted.to_owned(), value);
+        }
+        Some((section, rest)) => {
+            if let Value::Table(inner) =
+                table.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new()))
+            {
+                set(inner, rest, value);
+            }
+        }
+    }
+}
+
+impl Config {
+    /// What types cannot say: unique sources, known zones, sane limits.
+    fn check(&self) -> Result<()> {
+        let mut seen = BTreeMap::new();
+        for source in &self.source {
+            if !SourceKind::LINES.contains(&source.format) {
+                bail!("source {:?}: a file cannot have the format {:?}", source.name, source.format.as_str());
+            }
+            if let Some(zone) = &source.zone {
+                zone_of(Some(zone)).with_context(|| format!("source {:?}", source.name))?;
+            }
+            let key = (source.cluster.clone(), source.format, source.name.clone());
+            if let Some(other) = seen.insert(key, &source.path) {
+                bail!(
+                    "two sources are called {:?} ({} and {}); names are unique per cluster and format",
+                    source.name,
+                    other.display(),
+                    source.path.display()
+                );
+            }
+        }
+        let largest = self.intake.max_event_bytes.max(self.intake.max_lines_bytes);
+        if self.intake.memory_bytes < largest {
+            bail!(
+                "intake.memory_bytes = {} is less than one largest body ({largest}); nothing that big could be taken",
+                self.intake.memory_bytes
+            );
+        }
+        Ok(())
+    }
+
+    /// Path of `head`.
+    pub fn head_path(&self) -> PathBuf {
+        self.head.clone().unwrap_or_else(|| self.data.join("head"))
+    }
+}
+
+/// The zone of that IANA name; UTC for none.
+pub fn zone_of(name: Option<&str>) -> Result<chrono_tz::Tz> {
+    name.map_or(Ok(chrono_tz::UTC), |name| {
+        name.parse().map_err(|_| anyhow::anyhow!("{name:?} is no IANA time zone, such as Europe/Berlin"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn later_layers_win_and_say_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("counterfoil.toml");
+        std::fs::write(&path, "data = \"/var/a\"\n[api]\nmax_queries = 3\n").unwrap();
+        let loaded = load_with(
+            Some(&path),
+            env(&[("COUNTERFOIL_DATA", "/var/b"), ("COUNTERFOIL_API_LISTEN", "127.0.0.1:1")]),
+            vec![("--data", "data", Value::String("/var/c".into()))],
+        )
+        .unwrap();
+        assert_eq!(loaded.config.data, PathBuf::from("/var/c"));
+        assert_eq!(loaded.config.api.max_queries, 3);
+        assert_eq!(loaded.config.api.listen.port(), 1);
+        assert_eq!(loaded.origins["data"].1, Origin::Flag("--data"));
+        assert_eq!(loaded.origins["api.max_queries"].1, Origin::File(path));
+        assert_eq!(loaded.origins["intake.listen"].1, Origin::Default);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("counterfoil.toml");
+        std::fs::write(&path, "[intake]\nlissten = \"127.0.0.1:1\"\n").unwrap();
+        let error = format!("{:#}", load_with(Some(&path), env(&[]), vec![]).unwrap_err());
+        assert!(error.contains("lissten"), "{error}");
+        let error = load_with(None, env(&[("COUNTERFOIL_DATTA", "x")]), vec![]).unwrap_err().to_string();
+        assert!(error.contains("COUNTERFOIL_DATTA"), "{error}");
+        let flags: Flags = vec![("--x", "intake.memory_bytes", Value::Integer(5))];
+        let error = load_with(None, env(&[]), flags).unwrap_err().to_string();
+        assert!(error.contains("intake.memory_bytes = 5"), "{error}");
+    }
+
+    #[test]
+    fn every_scalar_default_can_be_set_from_the_environment() {
+        let defaults = Table::try_from(Config::default()).unwrap();
+        leaves("", &defaults, &mut |name, _| {
+            assert!(SETTINGS.contains(&name.as_str()), "{name} is missing in SETTINGS");
+        });
+    }
+}

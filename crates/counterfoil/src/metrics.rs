@@ -1,0 +1,143 @@
+//! Our own numbers for `/metrics`. One table: no run, commit or identity can become a label, because every label is a
+//! `&'static str` of a closed set.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+/// Why something was counted.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Reason {
+    /// A word of a closed set.
+    pub reason: &'static str,
+}
+
+/// Format of a source.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Format {
+    /// [`model::identity::SourceKind::as_str`].
+    pub format: &'static str,
+}
+
+/// Every metric of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Deliveries and posts answered 2xx.
+    pub accepted: Family<Format, Counter>,
+    /// Entries written.
+    pub entries: Family<Format, Counter>,
+    /// Requests that were not taken, by reason.
+    pub refused: Family<Reason, Counter>,
+    /// Facts kept as opaque, by format.
+    pub opaque: Family<Format, Counter>,
+    /// Seconds from the last byte of a body to the answer.
+    pub ack_seconds: Histogram,
+    /// Limits reached, by limit.
+    pub limits: Family<Reason, Counter>,
+    /// Entries in the ledger.
+    pub ledger_entries: Gauge<u64, AtomicU64>,
+    /// Entries followed by correlator and index.
+    pub derived_entries: Gauge<u64, AtomicU64>,
+    /// Records written, all revisions.
+    pub records: Counter,
+    /// Trouble of the derived part (index, snapshot, people table), by reason.
+    pub derived_trouble: Family<Reason, Counter>,
+    /// Queries answered.
+    pub queries: Counter,
+    /// Seconds per query.
+    pub query_seconds: Histogram,
+}
+
+/// Buckets from 0.1 ms to 10 s.
+const SECONDS: [f64; 12] = [0.0001, 0.0003, 0.001, 0.002, 0.005, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::default(),
+            accepted: Family::default(),
+            entries: Family::default(),
+            refused: Family::default(),
+            opaque: Family::default(),
+            ack_seconds: Histogram::new(SECONDS),
+            limits: Family::default(),
+            ledger_entries: Gauge::default(),
+            derived_entries: Gauge::default(),
+            records: Counter::default(),
+            derived_trouble: Family::default(),
+            queries: Counter::default(),
+            query_seconds: Histogram::new(SECONDS),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("counterfoil_intake_accepted", "Deliveries and posts answered 2xx", self.accepted.clone());
+        r.register("counterfoil_intake_entries", "Entries written", self.entries.clone());
+        r.register("counterfoil_intake_refused", "Requests not taken, by reason", self.refused.clone());
+        r.register("counterfoil_intake_opaque", "Facts kept and not understood", self.opaque.clone());
+        r.register(
+            "counterfoil_intake_ack_duration_seconds",
+            "From the last byte of a body to the answer",
+            self.ack_seconds.clone(),
+        );
+        r.register("counterfoil_limits_reached", "Limits reached, by limit", self.limits.clone());
+        r.register("counterfoil_ledger_entries", "Entries in the ledger", self.ledger_entries.clone());
+        r.register("counterfoil_derived_entries", "Entries followed by correlator and index", self.derived_entries.clone());
+        r.register("counterfoil_records_written", "Records written, all revisions", self.records.clone());
+        r.register("counterfoil_derived_trouble", "Trouble of the derived part, by reason", self.derived_trouble.clone());
+        r.register("counterfoil_queries", "Queries answered", self.queries.clone());
+        r.register("counterfoil_query_duration_seconds", "Time per query", self.query_seconds.clone());
+    }
+
+    /// Counts a refusal.
+    pub fn refuse(&self, reason: &'static str) {
+        self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts a limit that was reached.
+    pub fn limit(&self, reason: &'static str) {
+        self.limits.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts trouble of the derived part.
+    pub fn trouble(&self, reason: &'static str) {
+        self.derived_trouble.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// The OpenMetrics text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            text.clear(); // writing to a String cannot fail
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_a_help_line_and_no_identity_label() {
+        let metrics = Metrics::default();
+        metrics.refuse("busy");
+        metrics.accepted.get_or_create(&Format { format: "nginx-error" }).inc();
+        let text = metrics.text();
+        assert!(text.contains("counterfoil_intake_refused_total{reason=\"busy\"} 1"), "{text}");
+        for line in text.lines().filter(|l| l.contains('{')) {
+            let labels = &line[line.find('{').unwrap()..];
+            assert!(["{reason=", "{format=", "{le="].iter().any(|ok| labels.starts_with(ok)), "{line}");
+        }
+    }
+}

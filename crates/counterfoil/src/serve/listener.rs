@@ -1,0 +1,90 @@
+//! An HTTP listener with limits: connections at once, time for headers, orderly end.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Extension, Router};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// Limits of a listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once; further ones wait in the kernel's queue.
+    pub connections: usize,
+    /// Time for a request's headers, and for an idle kept-alive connection.
+    pub header_timeout: Duration,
+}
+
+/// How long open requests may go on once we are asked to stop.
+const LAST_REQUESTS: Duration = Duration::from_secs(10);
+
+/// Serves until `stop` turns true, then lets open requests end.
+///
+/// Accept errors (out of file descriptors, a connection reset in the queue) are waited out: a listener that gives up
+/// would lose events for good.
+pub async fn run(listener: TcpListener, app: Router, limits: Limits, mut stop: watch::Receiver<bool>) {
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+        let (stream, peer) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed; trying again");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let serving = connection(stream, peer, app.clone(), limits, &graceful);
+        connections.spawn(async move {
+            serving.await;
+            drop(slot);
+        });
+        while connections.try_join_next().is_some() {}
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(LAST_REQUESTS, graceful.shutdown()).await;
+}
+
+fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    app: Router,
+    limits: Limits,
+    graceful: &GracefulShutdown,
+) -> impl Future<Output = ()> + use<> {
+    let _ = stream.set_nodelay(true); // an answer is one small write; waiting for more would only delay it
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(64 << 10) // larger headers are answered 431
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(64 << 10);
+    let service = TowerToHyperService::new(app.layer(Extension(Peer(peer))));
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    let connection = graceful.watch(connection);
+    async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%peer, %error, "connection ended early");
+        }
+    }
+}

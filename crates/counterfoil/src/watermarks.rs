@@ -1,0 +1,59 @@
+//! How far every source of this process is: what heartbeats report.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use model::{SourceId, Time, own::Watermark};
+
+/// Most sources in one heartbeat; further ones are left out and counted by the caller.
+const MAX: usize = 10_000;
+
+/// One mark per source.
+#[derive(Debug, Default)]
+pub struct Watermarks(Mutex<BTreeMap<SourceId, Mark>>);
+
+/// How far one source is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Where to go on, for followed files.
+    pub position: Option<String>,
+    /// Bytes not read yet, for followed files.
+    pub behind: Option<u64>,
+    /// Newest time seen in it.
+    pub newest: Option<Time>,
+    /// Everything written before this has been read.
+    pub complete_to: Option<Time>,
+}
+
+impl Watermarks {
+    /// Changes one source's mark. False when there are too many sources to keep another one.
+    pub fn update(&self, source: &SourceId, change: impl FnOnce(&mut Mark)) -> bool {
+        let mut marks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mark) = marks.get_mut(source) {
+            change(mark);
+            return true;
+        }
+        if marks.len() >= MAX {
+            return false;
+        }
+        change(marks.entry(source.clone()).or_default());
+        true
+    }
+
+    /// All marks, sorted by source.
+    pub fn all(&self) -> Vec<Watermark> {
+        let marks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        marks
+            .iter()
+            .map(|(source, mark)| Watermark {
+                source: source.clone(),
+                position: mark.position.clone(),
+                behind: mark.behind,
+                newest: mark.newest,
+                complete_to: mark.complete_to,
+            })
+            .collect()
+    }
+}
