@@ -1,1 +1,53 @@
-//! TBD
+//! An append-only, provable log of opaque bodies.
+//!
+//! The story of an append, in the order of the modules. An owner calls [`Ledger::append`]; the append waits in its lane of the
+//! queue (`shared`). The writer's thread takes what is there as one group (`group`), stamps each body into a leaf (`leaf`),
+//! writes the group to the journal (`journal`) with one write and one fdatasync, and gives the receipts (`writer`). Beside the
+//! next fsync the sealer's thread hashes the leaves into the tree (`merkle`, `tiles`), packs payloads into blocks (`payload`,
+//! `blocks`), and at least once a second signs a checkpoint (`seal`, `note`) after it has put it into the small trusted file
+//! (`head`). The keeper's thread makes the next journal segment ahead and watches the space on disk (`keeper`).
+//!
+//! After a crash only the tail is read again (`recover`); if what was signed last is lost, [`accept_rollback`] keeps what is
+//! there and goes on under a new name (`salvage`). Anybody can read a folder ([`Reader`]) and check every byte of it ([`verify`]).
+//!
+//! All writing to disk goes through `durable`, which has a simulated double, so that power cuts can be played. Formats are in
+//! docs/formats/.
+
+mod blocks;
+mod config;
+mod durable;
+mod error;
+mod group;
+mod head;
+mod journal;
+mod keeper;
+mod leaf;
+mod ledger;
+mod merkle;
+mod note;
+mod notice;
+mod payload;
+mod read;
+mod recover;
+mod salvage;
+mod seal;
+mod shared;
+mod simulated;
+mod tiles;
+//mod verify;
+mod writer;
+
+pub use config::{Clock, Config, Limits, ManualClock};
+pub use durable::{Disk, Space};
+pub use error::{AppendError, Busy, Error};
+pub use group::Position;
+pub use leaf::{MAX_BODY, MAX_LEAF, Stamp, split_leaf};
+pub use ledger::{Append, Ledger, Opened, Stats, accept_rollback, init};
+pub use merkle::{Hash, Tree, empty_root, leaf_hash, node_hash, verify_consistency, verify_inclusion};
+pub use note::{Checkpoint, Vkey};
+pub use notice::Notice;
+pub use payload::{Payload, PayloadRef, reference_in};
+pub use read::Reader;
+pub use shared::{Done, Lane, Receipt, SpaceLevel};
+pub use simulated::{Fault, SimDisk};
+//pub use verify::{Outcome, Report, Trouble, VerifyOptions, verify};

@@ -1,0 +1,98 @@
+//! Payload blocks that are being filled, and those on disk.
+
+use crate::durable::Disk;
+use crate::error::Error;
+use crate::payload::{Block, OpenBlock, block_first, block_path};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Class and UTC day.
+type Key = (String, String);
+
+#[derive(Default)]
+struct State {
+    open: BTreeMap<Key, OpenBlock>,
+    /// Closed and not yet written.
+    closed: VecDeque<(Key, Arc<OpenBlock>)>,
+}
+
+/// All payloads that are not in a block's file yet. The sealer fills it, readers look into it.
+#[derive(Default)]
+pub(crate) struct Blocks {
+    state: Mutex<State>,
+}
+
+impl Blocks {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn push(&self, class: &str, day: &str, entry: u64, salted: &[u8]) {
+        let mut state = self.state();
+        let key = (class.to_owned(), day.to_owned());
+        let block = state.open.entry(key.clone()).or_default();
+        if block.is_full_for(salted) {
+            let full = std::mem::take(block);
+            block.push(entry, salted);
+            state.closed.push_back((key, Arc::new(full)));
+        } else {
+            block.push(entry, salted);
+        }
+    }
+
+    /// Closes all blocks, full or not.
+    pub(crate) fn close_all(&self) {
+        let mut state = self.state();
+        let open = std::mem::take(&mut state.open);
+        state.closed.extend(open.into_iter().map(|(key, block)| (key, Arc::new(block))));
+    }
+
+    /// Writes closed blocks below `dir` (the folder `payload`), not yet durably, and returns where. Blocks that could not be
+    /// written stay; calling again goes on.
+    pub(crate) fn write_closed(&self, disk: &Disk, dir: &Path, written: &mut impl FnMut(PathBuf)) -> Result<(), Error> {
+        loop {
+            // The lock is not held while packing: readers go on.
+            let Some(((class, day), block)) = self.state().closed.front().cloned() else { return Ok(()) };
+            if let Some(first) = block.first() {
+                let path = dir.join(block_path(&class, &day, first));
+                disk.write(&path, &block.encode())?;
+                written(path);
+            }
+            self.state().closed.pop_front();
+        }
+    }
+
+    pub(crate) fn find(&self, class: &str, day: &str, entry: u64) -> Option<Vec<u8>> {
+        let state = self.state();
+        let key = (class.to_owned(), day.to_owned());
+        let open = state.open.get(&key).and_then(|block| block.find(entry));
+        let closed = || state.closed.iter().filter(|(at, _)| *at == key).find_map(|(_, block)| block.find(entry));
+        open.or_else(closed).map(<[u8]>::to_vec)
+    }
+}
+
+/// Blocks of one folder that can hold the same payload: after recovery from damage their bounds can differ from those before.
+const OVERLAP: usize = 16;
+
+/// The payload from the blocks on disk; none if no block has it.
+pub(crate) fn find_on_disk(
+    disk: &Disk,
+    dir: &Path,
+    class: &str,
+    day: &str,
+    entry: u64,
+) -> Result<Option<Vec<u8>>, Error> {
+    let folder: PathBuf = dir.join(class).join(day);
+    let names = disk.list(&folder)?;
+    let candidates = names.iter().rev().filter_map(|name| block_first(name)).filter(|first| *first <= entry);
+    for first in candidates.take(OVERLAP) {
+        let path = dir.join(block_path(class, day, first));
+        let bytes = disk.read(&path)?;
+        let block = Block::decode(&bytes).map_err(|detail| Error::damaged(&path, detail))?;
+        if let Some(payload) = block.find(entry) {
+            return Ok(Some(payload.to_vec()));
+        }
+    }
+    Ok(None)
+}

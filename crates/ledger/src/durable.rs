@@ -1,0 +1,309 @@
+//! The only place that writes to a disk. Every durable step is one of these few operations, so that power cuts and failing
+//! fsyncs can be played: [`Disk::Simulated`] has the same operations and forgets what was not synced.
+//!
+//! Rules: a file appears under its name complete (temporary name, then rename). Written is not durable: a file is durable
+//! after [`Disk::sync_file`], its name after [`Disk::sync_dir`] of its folder. A failed sync is never tried again by anybody,
+//! because the kernel may have dropped the pages and would then report success.
+
+use crate::error::Error;
+use crate::simulated::SimDisk;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where a ledger's files are.
+#[derive(Debug, Clone, Default)]
+pub enum Disk {
+    /// The operating system's file system.
+    #[default]
+    Real,
+    /// In memory, with power cuts and failing steps.
+    Simulated(Arc<SimDisk>),
+}
+
+/// An exclusive lock, held until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: Option<File>,
+}
+
+/// Free and total bytes of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that an unprivileged process can still write.
+    pub free: u64,
+    /// Size of the file system.
+    pub total: u64,
+}
+
+/// A journal segment, open for writing.
+#[derive(Debug)]
+pub(crate) enum SegmentFile {
+    Real(File, PathBuf),
+    Simulated(Arc<SimDisk>, PathBuf),
+}
+
+impl SegmentFile {
+    /// Writes all of `bytes` at `offset`.
+    pub(crate) fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        match self {
+            Self::Real(file, path) => file.write_all_at(bytes, offset).map_err(Error::io("write", path)),
+            Self::Simulated(sim, path) => sim.write_at(path, offset, bytes).map_err(Error::io("write", path)),
+        }
+    }
+
+    /// fdatasync. The length of the file never changes, so its data are all there is to sync.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        match self {
+            Self::Real(file, path) => file.sync_data().map_err(Error::io("sync", path)),
+            Self::Simulated(sim, path) => sim.sync_file(path).map_err(Error::io("sync", path)),
+        }
+    }
+}
+
+/// `x` becomes `x.tmp`.
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    PathBuf::from(name)
+}
+
+pub(crate) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+impl Disk {
+    /// The whole file.
+    pub(crate) fn read(&self, path: &Path) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::Real => fs::read(path),
+            Self::Simulated(sim) => sim.read(path),
+        }
+        .map_err(Error::io("read", path))
+    }
+
+    /// The file, or none if there is no such file.
+    pub(crate) fn read_if_there(&self, path: &Path) -> Result<Option<Vec<u8>>, Error> {
+        match self.read(path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The file as text, or none if there is no such file.
+    pub(crate) fn text_if_there(&self, path: &Path) -> Result<Option<String>, Error> {
+        let Some(bytes) = self.read_if_there(path)? else { return Ok(None) };
+        String::from_utf8(bytes).map(Some).map_err(|_| Error::damaged(path, "not UTF-8"))
+    }
+
+    /// Names in a folder, sorted; empty if there is no such folder.
+    pub(crate) fn list(&self, dir: &Path) -> Result<Vec<String>, Error> {
+        let mut names = match self {
+            Self::Real => match fs::read_dir(dir) {
+                Ok(entries) => entries
+                    .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                    .collect::<io::Result<Vec<_>>>(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+                Err(error) => Err(error),
+            },
+            Self::Simulated(sim) => Ok(sim.list(dir)),
+        }
+        .map_err(Error::io("list", dir))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    pub(crate) fn is_dir(&self, path: &Path) -> bool {
+        match self {
+            Self::Real => path.is_dir(),
+            Self::Simulated(sim) => sim.is_dir(path),
+        }
+    }
+
+    /// Creates the folder and those above it, and makes their names durable.
+    pub(crate) fn make_dirs(&self, dir: &Path) -> Result<(), Error> {
+        match self {
+            Self::Real if dir.is_dir() => Ok(()),
+            Self::Real => {
+                let above = parent(dir);
+                if above != dir {
+                    self.make_dirs(above)?;
+                }
+                match fs::create_dir(dir) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("create", dir)(error)),
+                    _ => self.sync_dir(above),
+                }
+            }
+            // Folders of the simulated disk are never lost; files in them are.
+            Self::Simulated(_) => Ok(()),
+        }
+    }
+
+    /// Writes a file, complete or not at all, but not durably yet. The folder is created if need be.
+    pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        self.put(path, bytes, false, 0o644)
+    }
+
+    /// Writes a file durably: temporary name, fsync, rename, fsync of the folder.
+    pub(crate) fn write_durably(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        self.put(path, bytes, true, 0o644)
+    }
+
+    /// Writes a file durably that only its owner can read.
+    pub(crate) fn write_secret(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        self.put(path, bytes, true, 0o600)
+    }
+
+    fn put(&self, path: &Path, bytes: &[u8], sync: bool, mode: u32) -> Result<(), Error> {
+        let tmp = temporary(path);
+        match self {
+            Self::Real => {
+                let mut options = OpenOptions::new();
+                let options = options.write(true).create(true).truncate(true).mode(mode);
+                let mut file = match options.open(&tmp) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        self.make_dirs(parent(path))?;
+                        options.open(&tmp)
+                    }
+                    other => other,
+                }
+                .map_err(Error::io("create", &tmp))?;
+                file.write_all(bytes).map_err(Error::io("write", &tmp))?;
+                if sync {
+                    file.sync_all().map_err(Self::sync_failed(&tmp))?;
+                }
+            }
+            Self::Simulated(sim) => {
+                sim.create(&tmp, bytes.to_vec()).map_err(Error::io("write", &tmp))?;
+                if sync {
+                    sim.sync_file(&tmp).map_err(Self::sync_failed(&tmp))?;
+                }
+            }
+        }
+        self.rename(&tmp, path)?;
+        if sync { self.sync_dir(parent(path)) } else { Ok(()) }
+    }
+
+    /// A failed fsync must not look like a full disk, which may be tried again.
+    fn sync_failed(path: &Path) -> impl FnOnce(io::Error) -> Error {
+        let wrap = Error::io("sync", path);
+        move |error| wrap(io::Error::other(error.to_string()))
+    }
+
+    /// Makes a file's bytes durable.
+    pub(crate) fn sync_file(&self, path: &Path) -> Result<(), Error> {
+        match self {
+            Self::Real => File::open(path).and_then(|file| file.sync_all()),
+            Self::Simulated(sim) => sim.sync_file(path),
+        }
+        .map_err(Self::sync_failed(path))
+    }
+
+    /// Makes the names in a folder durable.
+    pub(crate) fn sync_dir(&self, dir: &Path) -> Result<(), Error> {
+        match self {
+            Self::Real => File::open(dir).and_then(|file| file.sync_all()),
+            Self::Simulated(sim) => sim.sync_dir(dir),
+        }
+        .map_err(Self::sync_failed(dir))
+    }
+
+    /// Renames a file, replacing what was there. Durable after [`Disk::sync_dir`].
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        match self {
+            Self::Real => fs::rename(from, to),
+            Self::Simulated(sim) => sim.rename(from, to),
+        }
+        .map_err(Error::io("rename", from))
+    }
+
+    /// Removes a file or a folder with all in it; content if it is not there.
+    pub(crate) fn remove(&self, path: &Path) -> Result<(), Error> {
+        let removed = match self {
+            Self::Real if path.is_dir() => fs::remove_dir_all(path),
+            Self::Real => fs::remove_file(path),
+            Self::Simulated(sim) => sim.remove(path),
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a file of `len` bytes: `start`, then zeros, all of it really written (an allocated but unwritten block costs a
+    /// metadata update at its first sync), and durable with its name.
+    pub(crate) fn make_zeroed(&self, path: &Path, start: &[u8], len: u64) -> Result<(), Error> {
+        const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+        match self {
+            Self::Real => {
+                let mut file = File::create(path).map_err(Error::io("create", path))?;
+                file.write_all(start).map_err(Error::io("write", path))?;
+                let mut left = len.saturating_sub(start.len() as u64);
+                while left > 0 {
+                    let n = left.min(ZEROS.len() as u64);
+                    file.write_all(&ZEROS[..usize::try_from(n).expect("at most 64 KiB")])
+                        .map_err(Error::io("write", path))?;
+                    left -= n;
+                }
+                file.sync_all().map_err(Self::sync_failed(path))?;
+            }
+            Self::Simulated(sim) => {
+                let mut bytes = start.to_vec();
+                bytes.resize(usize::try_from(len).expect("a simulated file fits memory"), 0);
+                sim.create(path, bytes).map_err(Error::io("write", path))?;
+                sim.sync_file(path).map_err(Self::sync_failed(path))?;
+            }
+        }
+        self.sync_dir(parent(path))
+    }
+
+    pub(crate) fn open_segment(&self, path: &Path) -> Result<SegmentFile, Error> {
+        match self {
+            Self::Real => {
+                let file = OpenOptions::new().write(true).open(path).map_err(Error::io("open", path))?;
+                Ok(SegmentFile::Real(file, path.to_owned()))
+            }
+            Self::Simulated(sim) => Ok(SegmentFile::Simulated(Arc::clone(sim), path.to_owned())),
+        }
+    }
+
+    /// Takes the lock or says that somebody else has it. The operating system gives it back when the process ends.
+    pub(crate) fn lock(&self, path: &Path) -> Result<Lock, Error> {
+        match self {
+            Self::Real => {
+                let file = OpenOptions::new()
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .open(path)
+                    .map_err(Error::io("open", path))?;
+                match file.try_lock() {
+                    Ok(()) => Ok(Lock { _file: Some(file) }),
+                    Err(fs::TryLockError::WouldBlock) => Err(Error::Locked { path: path.to_owned() }),
+                    Err(fs::TryLockError::Error(error)) => Err(Error::io("lock", path)(error)),
+                }
+            }
+            Self::Simulated(_) => Ok(Lock { _file: None }),
+        }
+    }
+
+    /// Space on the file system that holds `dir`.
+    pub(crate) fn space(&self, dir: &Path) -> Result<Space, Error> {
+        match self {
+            Self::Real => {
+                let stat = rustix::fs::statvfs(dir).map_err(|errno| Error::io("stat", dir)(errno.into()))?;
+                Ok(Space {
+                    free: stat.f_bavail.saturating_mul(stat.f_frsize),
+                    total: stat.f_blocks.saturating_mul(stat.f_frsize),
+                })
+            }
+            Self::Simulated(sim) => Ok(sim.space()),
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Segments of the journal: their names, the next one, and reading them again (docs/formats/journal.md).
+
+use crate::durable::Disk;
+use crate::error::Error;
+use crate::group::{Group, PAGE};
+use crate::payload::random;
+use std::path::{Path, PathBuf};
+
+const MAGIC: &[u8; 8] = b"CFLSEG01";
+/// Name of the segment that is made ahead.
+pub(crate) const SPARE: &str = "spare";
+
+/// A segment file, by its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Segment {
+    pub(crate) first: u64,
+    pub(crate) generation: u64,
+    pub(crate) path: PathBuf,
+}
+
+fn segment_name(first: u64, generation: u64) -> String {
+    format!("{first:020}-{generation:08}.seg")
+}
+
+fn parse_name(name: &str) -> Option<(u64, u64)> {
+    let (first, generation) = name.strip_suffix(".seg")?.split_once('-')?;
+    let (first, generation) = (first.parse().ok()?, generation.parse().ok()?);
+    (segment_name(first, generation) == name).then_some((first, generation))
+}
+
+/// All segments in order.
+pub(crate) fn segments(disk: &Disk, dir: &Path) -> Result<Vec<Segment>, Error> {
+    let mut list: Vec<Segment> = disk
+        .list(dir)?
+        .into_iter()
+        .filter_map(|name| {
+            parse_name(&name).map(|(first, generation)| Segment { first, generation, path: dir.join(name) })
+        })
+        .collect();
+    list.sort_unstable();
+    Ok(list)
+}
+
+/// Makes the next segment ahead. It gets its name when it is begun.
+pub(crate) fn make_spare(disk: &Disk, dir: &Path, len: u64) -> Result<(), Error> {
+    let mut page = Vec::with_capacity(20);
+    page.extend_from_slice(MAGIC);
+    let mut nonce = [0; 8];
+    random(&mut nonce)?;
+    page.extend_from_slice(&nonce);
+    page.extend_from_slice(&crc32c::crc32c(&page).to_le_bytes());
+    let tmp = dir.join("spare.tmp");
+    disk.make_zeroed(&tmp, &page, len)?;
+    disk.rename(&tmp, &dir.join(SPARE))?;
+    disk.sync_dir(dir)
+}
+
+/// The nonce in page 0 of a segment, if the page is sound.
+pub(crate) fn nonce(segment: &[u8]) -> Option<[u8; 8]> {
+    let page = segment.get(..PAGE)?;
+    let sound = &page[..8] == MAGIC
+        && page[16..20] == crc32c::crc32c(&page[..16]).to_le_bytes()
+        && page[20..].iter().all(|&byte| byte == 0);
+    sound.then(|| page[8..16].try_into().expect("8 bytes"))
+}
+
+/// A segment that is being written.
+pub(crate) struct Active {
+    pub(crate) file: crate::durable::SegmentFile,
+    pub(crate) nonce: [u8; 8],
+    /// Where the next group goes.
+    pub(crate) at: u64,
+    pub(crate) len: u64,
+}
+
+/// Gives the spare its name and opens it. Its name is durable before anything is acknowledged in it.
+pub(crate) fn begin(disk: &Disk, dir: &Path, first: u64, generation: u64) -> Result<Active, Error> {
+    let spare = dir.join(SPARE);
+    let bytes = disk.read(&spare)?;
+    let nonce = nonce(&bytes).ok_or_else(|| Error::damaged(&spare, "its first page is wrong"))?;
+    let path = dir.join(segment_name(first, generation));
+    disk.rename(&spare, &path)?;
+    disk.sync_dir(dir)?;
+    Ok(Active { file: disk.open_segment(&path)?, nonce, at: PAGE as u64, len: bytes.len() as u64 })
+}
+
+/// What reading the journal has found besides groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// The last write did not complete; it was never acknowledged.
+    Torn { path: PathBuf, offset: u64, bytes: u64, index: u64 },
+    /// Something that was complete is not any more. `lost` entries from `first` on cannot be read here; it can be none.
+    Damage { path: PathBuf, offset: u64, first: u64, lost: u64 },
+}
+
+/// The readable part of the journal.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    pub(crate) groups: Vec<Group>,
+    pub(crate) findings: Vec<Finding>,
+    /// Index after the last entry.
+    pub(crate) next: u64,
+    /// The highest generation in use.
+    pub(crate) generation: u64,
+}
+
+/// Reads the journal from the segment that holds entry `from` on.
+pub(crate) fn scan(disk: &Disk, dir: &Path, from: u64) -> Result<Scan, Error> {
+    let all = segments(disk, dir)?;
+    let start = all.iter().rposition(|segment| segment.first <= from);
+    let Some(start) = start else {
+        return Err(Error::damaged(dir, format!("no journal segment holds entry {from}")));
+    };
+    let mut scan = Scan {
+        next: all[start].first,
+        generation: all.iter().map(|segment| segment.generation).max().unwrap_or(0),
+        ..Scan::default()
+    };
+    for (i, segment) in all.iter().enumerate().skip(start) {
+        let bytes = disk.read(&segment.path)?;
+        scan.segment(segment, &bytes, all.get(i + 1).map(|next| next.first));
+    }
+    Ok(scan)
+}
+
+impl Scan {
+    fn segment(&mut self, segment: &Segment, bytes: &[u8], next_first: Option<u64>) {
+        let damage = |offset: usize, first: u64, lost: u64| Finding::Damage {
+            path: segment.path.clone(),
+            offset: offset as u64,
+            first,
+            lost,
+        };
+        let nonce = nonce(bytes).unwrap_or_else(|| {
+            // The groups carry the nonce too.
+            self.findings.push(damage(0, self.next, 0));
+            bytes.get(PAGE + 8..PAGE + 16).and_then(|nonce| nonce.try_into().ok()).unwrap_or_default()
+        });
+        let mut at = PAGE;
+        let mut before: Option<u32> =
+            self.groups.last().filter(|group| group.generation == segment.generation).map(|group| group.crc);
+        let mut end = at;
+        while at < bytes.len() {
+            let group = Group::parse(bytes, at, nonce)
+                .filter(|group| group.generation == segment.generation && group.first >= self.next);
+            let Some(group) = group else {
+                at += PAGE;
+                continue;
+            };
+            if next_first.is_some_and(|limit| group.first >= limit) {
+                // A later opening did not see this group and began anew at its index; it has said so then.
+                return;
+            }
+            let broken = end == at && before.is_some_and(|crc| crc != group.previous());
+            if end != at || group.first != self.next || broken {
+                self.findings.push(damage(end, self.next, group.first - self.next));
+            }
+            at += group.bytes().len();
+            end = at;
+            before = Some(group.crc);
+            self.next = group.end();
+            self.groups.push(group);
+        }
+        match next_first {
+            Some(limit) if limit > self.next => {
+                self.findings.push(damage(end, self.next, limit - self.next));
+                self.next = limit;
+            }
+            Some(_) => {}
+            None => {
+                let rest = &bytes[end.min(bytes.len())..];
+                if let Some(last) = rest.iter().rposition(|&byte| byte != 0) {
+                    self.findings.push(Finding::Torn {
+                        path: segment.path.clone(),
+                        offset: end as u64,
+                        bytes: last as u64 + 1,
+                        index: self.next,
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::GroupBuilder;
+    use crate::simulated::SimDisk;
+    use std::sync::Arc;
+
+    /// A segment of three groups of two entries each; the middle one has two pages.
+    fn journal() -> (Disk, PathBuf, PathBuf) {
+        let disk = Disk::Simulated(Arc::new(SimDisk::default()));
+        let dir = PathBuf::from("/j");
+        make_spare(&disk, &dir, 64 * 1024).unwrap();
+        let mut active = begin(&disk, &dir, 0, 1).unwrap();
+        let mut crc = 0;
+        for i in 0..3u64 {
+            let mut builder =
+                GroupBuilder::new(active.nonce, 1, i * 2, crc, "2026-11-24T12:00:00.000000Z".to_owned(), i, 0);
+            let body = vec![b'x'; if i == 1 { 2500 } else { 10 }];
+            builder.push(&[body.clone(), body], None, None);
+            let group = builder.finish();
+            active.file.write_at(active.at, group.bytes()).unwrap();
+            active.at += group.bytes().len() as u64;
+            crc = group.crc;
+        }
+        active.file.sync().unwrap();
+        let path = dir.join(segment_name(0, 1));
+        (disk, dir, path)
+    }
+
+    fn corrupt(disk: &Disk, path: &Path, offset: usize) {
+        let Disk::Simulated(sim) = disk else { unreachable!() };
+        sim.corrupt(path, offset, 4);
+    }
+
+    #[test]
+    fn a_sound_journal_has_no_findings() {
+        let (disk, dir, _) = journal();
+        let scan = scan(&disk, &dir, 3).unwrap();
+        assert_eq!((scan.groups.len(), scan.next, scan.generation), (3, 6, 1));
+        assert_eq!(scan.findings, []);
+    }
+
+    #[test]
+    fn a_bad_last_group_is_torn() {
+        let (disk, dir, path) = journal();
+        corrupt(&disk, &path, PAGE * 4 + 100);
+        let scan = scan(&disk, &dir, 0).unwrap();
+        assert_eq!(scan.next, 4);
+        assert!(matches!(scan.findings[..], [Finding::Torn { offset: 16384, index: 4, .. }]));
+    }
+
+    #[test]
+    fn a_bad_group_before_a_good_one_is_damage() {
+        let (disk, dir, path) = journal();
+        corrupt(&disk, &path, PAGE * 3);
+        let scan = scan(&disk, &dir, 0).unwrap();
+        assert_eq!(scan.next, 6);
+        assert_eq!(scan.findings, [Finding::Damage { path, offset: 8192, first: 2, lost: 2 }]);
+    }
+
+    #[test]
+    fn a_bad_first_page_is_damage_that_loses_nothing() {
+        let (disk, dir, path) = journal();
+        corrupt(&disk, &path, 9);
+        let scan = scan(&disk, &dir, 0).unwrap();
+        assert_eq!((scan.groups.len(), scan.next), (3, 6));
+        assert_eq!(scan.findings, [Finding::Damage { path, offset: 0, first: 0, lost: 0 }]);
+    }
+
+    #[test]
+    fn a_later_opening_decides_where_a_segment_ends() {
+        let (disk, dir, path) = journal();
+        corrupt(&disk, &path, PAGE * 4 + 100);
+        make_spare(&disk, &dir, 64 * 1024).unwrap();
+        begin(&disk, &dir, 4, 2).unwrap();
+        let cut = scan(&disk, &dir, 0).unwrap();
+        assert_eq!((cut.next, cut.findings), (4, vec![]));
+        // What was cut reads well again: it stays cut, and its index belongs to the later segment.
+        corrupt(&disk, &path, PAGE * 4 + 100);
+        let cut = scan(&disk, &dir, 0).unwrap();
+        assert_eq!((cut.next, cut.findings), (4, vec![]));
+        make_spare(&disk, &dir, 64 * 1024).unwrap();
+        begin(&disk, &dir, 9, 3).unwrap();
+        assert!(matches!(scan(&disk, &dir, 0).unwrap().findings[..], [Finding::Damage { first: 4, lost: 5, .. }]));
+    }
+}

@@ -1,0 +1,64 @@
+//! What a ledger has to tell its owner, who makes entries of it: the ledger itself knows no kinds of entries.
+
+use chrono::{DateTime, Utc};
+use std::path::PathBuf;
+
+/// Something that belongs on the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The wall clock moved by more than a second against the monotonic one, or is behind the last entry at opening.
+    ClockStep {
+        /// What the clock should have shown.
+        expected: DateTime<Utc>,
+        /// What it showed.
+        actual: DateTime<Utc>,
+    },
+    /// A write that did not complete was cut off at opening. It had not been acknowledged.
+    Cut {
+        /// The journal segment.
+        path: PathBuf,
+        /// Where the write began.
+        offset: u64,
+        /// How far it can be seen.
+        bytes: u64,
+        /// Index that its first entry would have had; another entry has it now.
+        index: u64,
+    },
+    /// Bytes that were complete are not any more.
+    Damage {
+        /// The journal segment.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// A copy of the segment as it was found.
+        quarantined: PathBuf,
+        /// First entry that the journal lost.
+        first: u64,
+        /// How many entries the journal lost.
+        lost: u64,
+        /// Of these, how many were found again in entry bundles. The others are fillers now (docs/formats/leaf.md).
+        restored: u64,
+    },
+    /// Senders are refused because disk space is short (`until` none), or were (`until` some).
+    Gap {
+        /// Since when.
+        since: DateTime<Utc>,
+        /// Until when; none when it has just begun.
+        until: Option<DateTime<Utc>>,
+        /// Refused appends of senders that do not come back.
+        push: u64,
+        /// Refused appends of senders that can wait.
+        pull: u64,
+    },
+    /// Service was restored under a new origin. The entry made of this is the first one under it.
+    RolledBack {
+        /// The log's name until now.
+        old_origin: String,
+        /// Its last checkpoint, if one is known.
+        old_checkpoint: Option<String>,
+        /// The log's name from now on.
+        new_origin: String,
+        /// How many of the old entries are here.
+        kept: u64,
+    },
+}

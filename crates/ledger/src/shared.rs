@@ -1,0 +1,333 @@
+//! What the threads of an open ledger share: the queue before the writer, and the tail behind it.
+
+use crate::blocks::Blocks;
+use crate::config::{Limits, Running};
+use crate::error::{AppendError, Busy};
+use crate::group::{Group, Position};
+use crate::head::{Folder, Positions};
+use crate::notice::Notice;
+use crate::payload::Payload;
+use chrono::{DateTime, Utc};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Who waits for an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// The ledger's owner, about itself: notices, heartbeats. Before all others, also when disk space is short.
+    Own,
+    /// A sender that will not come back. Before those that can wait.
+    Push,
+    /// A source that can wait: files, imports, scrapes.
+    Pull,
+}
+
+const LANES: usize = 3;
+/// Budget of [`Lane::Own`]: its entries are few and small.
+const OWN_BYTES: usize = 4 << 20;
+/// Committed bytes that wait for the sealer, at most. Beyond, the writer waits, and then the lanes fill up.
+const TAIL_BYTES: usize = 128 << 20;
+/// Committed bytes after which the sealer does not wait for its time.
+pub(crate) const SEAL_BYTES: usize = 32 << 20;
+
+/// The answer to an append: it is durable, at these indices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Index of its first leaf.
+    pub first: u64,
+    /// Index of its last leaf.
+    pub last: u64,
+    /// The time in its leaves.
+    pub recorded_at: DateTime<Utc>,
+}
+
+/// Called once with the answer, from the writer's thread: be quick.
+pub type Done = Box<dyn FnOnce(Result<Receipt, AppendError>) + Send>;
+
+/// An append in the queue.
+pub(crate) struct Job {
+    pub(crate) lane: Lane,
+    pub(crate) bodies: Vec<Vec<u8>>,
+    pub(crate) payload: Option<Payload>,
+    pub(crate) position: Option<Position>,
+    pub(crate) bytes: usize,
+    pub(crate) done: Done,
+    pub(crate) since: Instant,
+}
+
+/// How much space there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SpaceLevel {
+    /// Enough.
+    Enough,
+    /// Those that can wait are refused.
+    Low,
+    /// All but the owner are refused.
+    Short,
+}
+
+pub(crate) struct Queue {
+    lanes: [VecDeque<Job>; LANES],
+    /// Bytes queued or being written.
+    bytes: [usize; LANES],
+    pub(crate) space: SpaceLevel,
+    pub(crate) closing: bool,
+    pub(crate) writer_done: bool,
+    failed: Option<Arc<str>>,
+    pub(crate) spare: Spare,
+    /// Since when the writer has been at work on a group.
+    writing_since: Option<Instant>,
+}
+
+/// The segment that is made ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spare {
+    Wanted,
+    Ready,
+    /// There is no space for it.
+    NoSpace,
+}
+
+pub(crate) struct Tail {
+    /// Groups that are committed and not in a checkpoint yet.
+    pub(crate) groups: VecDeque<Arc<Group>>,
+    pub(crate) bytes: usize,
+    pub(crate) committed: u64,
+    pub(crate) sealed: u64,
+    pub(crate) synced: u64,
+    pub(crate) note: Arc<str>,
+    pub(crate) writer_done: bool,
+    pub(crate) failed: bool,
+}
+
+/// Counters since opening.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) appends: AtomicU64,
+    pub(crate) groups: AtomicU64,
+    pub(crate) journal_bytes: AtomicU64,
+    pub(crate) sync_micros: AtomicU64,
+    pub(crate) refused_push: AtomicU64,
+    pub(crate) refused_pull: AtomicU64,
+    /// Of the refused, those for space.
+    pub(crate) space_push: AtomicU64,
+    pub(crate) space_pull: AtomicU64,
+    pub(crate) notices_lost: AtomicU64,
+}
+
+pub(crate) struct Shared {
+    pub(crate) folder: Folder,
+    pub(crate) limits: Limits,
+    pub(crate) clock: Running,
+    queue: Mutex<Queue>,
+    /// Something happened to the queue.
+    pub(crate) work: Condvar,
+    tail: Mutex<Tail>,
+    /// Something happened to the tail.
+    pub(crate) moved: Condvar,
+    pub(crate) positions: Mutex<Positions>,
+    pub(crate) blocks: Arc<Blocks>,
+    pub(crate) counters: Counters,
+    pub(crate) notices: SyncSender<Notice>,
+}
+
+fn at(lane: Lane) -> usize {
+    lane as usize
+}
+
+impl Shared {
+    pub(crate) fn new(
+        folder: Folder,
+        limits: Limits,
+        clock: Running,
+        tail: Tail,
+        positions: Positions,
+        blocks: Arc<Blocks>,
+        notices: SyncSender<Notice>,
+    ) -> Self {
+        let queue = Queue {
+            lanes: Default::default(),
+            bytes: [0; LANES],
+            space: SpaceLevel::Enough,
+            closing: false,
+            writer_done: false,
+            failed: None,
+            spare: Spare::Wanted,
+            writing_since: None,
+        };
+        Self {
+            folder,
+            limits,
+            clock,
+            queue: Mutex::new(queue),
+            work: Condvar::new(),
+            tail: Mutex::new(tail),
+            moved: Condvar::new(),
+            positions: Mutex::new(positions),
+            blocks,
+            counters: Counters::default(),
+            notices,
+        }
+    }
+
+    pub(crate) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn positions(&self) -> MutexGuard<'_, Positions> {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn notify(&self, notice: Notice) {
+        if self.notices.try_send(notice).is_err() {
+            self.counters.notices_lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn budget(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Own => OWN_BYTES,
+            Lane::Push => self.limits.push_bytes,
+            Lane::Pull => self.limits.pull_bytes,
+        }
+    }
+
+    fn count_refusal(&self, lane: Lane, for_space: bool) {
+        let (all, space) = match lane {
+            Lane::Own => return,
+            Lane::Push => (&self.counters.refused_push, &self.counters.space_push),
+            Lane::Pull => (&self.counters.refused_pull, &self.counters.space_pull),
+        };
+        all.fetch_add(1, Ordering::Relaxed);
+        if for_space {
+            space.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Puts an append into its lane, or says why not.
+    pub(crate) fn enqueue(&self, job: Job) -> Result<(), AppendError> {
+        let lane = job.lane;
+        let mut queue = self.queue();
+        if let Some(reason) = &queue.failed {
+            return Err(AppendError::Failed(Arc::clone(reason)));
+        }
+        let full = queue.bytes[at(lane)].saturating_add(job.bytes) > self.budget(lane);
+        let short = match lane {
+            Lane::Own => false,
+            Lane::Push => queue.space >= SpaceLevel::Short,
+            Lane::Pull => queue.space >= SpaceLevel::Low,
+        };
+        let busy = match (queue.closing, short, full) {
+            (true, _, _) => Busy::Closing,
+            (_, true, _) => Busy::Space,
+            (_, _, true) => Busy::Queue,
+            _ => {
+                queue.bytes[at(lane)] += job.bytes;
+                queue.lanes[at(lane)].push_back(job);
+                drop(queue);
+                self.work.notify_all();
+                return Ok(());
+            }
+        };
+        drop(queue);
+        self.count_refusal(lane, busy == Busy::Space);
+        Err(AppendError::Busy(busy))
+    }
+
+    /// Waits for work and takes the next group's worth: one append, then more while they fit. None when closing and empty, or
+    /// after a failure.
+    pub(crate) fn take(&self, limit: usize) -> Option<Vec<Job>> {
+        // What is committed waits in memory for the sealer; there is a bound on that.
+        let mut tail = self.tail();
+        while tail.bytes > TAIL_BYTES && !tail.failed {
+            tail = self.moved.wait(tail).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(tail);
+        let mut queue = self.queue();
+        loop {
+            if queue.failed.is_some() {
+                return None;
+            }
+            let mut jobs = Vec::new();
+            let mut bytes = 0;
+            for lane in &mut queue.lanes {
+                while let Some(job) = lane.pop_front_if(|job| bytes == 0 || bytes + job.bytes <= limit) {
+                    bytes += job.bytes;
+                    jobs.push(job);
+                }
+            }
+            if !jobs.is_empty() {
+                queue.writing_since = jobs.iter().map(|job| job.since).min();
+                return Some(jobs);
+            }
+            if queue.closing {
+                return None;
+            }
+            queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Gives the bytes of answered appends back to their lanes.
+    pub(crate) fn answered(&self, sizes: [usize; LANES]) {
+        let mut queue = self.queue();
+        for (bytes, size) in queue.bytes.iter_mut().zip(sizes) {
+            *bytes -= size;
+        }
+        queue.writing_since = None;
+    }
+
+    /// Stops everything. Only the first reason counts.
+    pub(crate) fn fail(&self, reason: &str) {
+        let mut queue = self.queue();
+        let reason: Arc<str> = Arc::clone(queue.failed.get_or_insert_with(|| reason.into()));
+        let waiting: Vec<Job> = queue.lanes.iter_mut().flat_map(std::mem::take).collect();
+        drop(queue);
+        self.tail().failed = true;
+        for job in waiting {
+            (job.done)(Err(AppendError::Failed(Arc::clone(&reason))));
+        }
+        self.work.notify_all();
+        self.moved.notify_all();
+    }
+
+    pub(crate) fn failure(&self) -> Option<Arc<str>> {
+        self.queue().failed.clone()
+    }
+
+    /// Since when the append that has waited longest has been waiting; none when idle.
+    pub(crate) fn oldest_wait(&self) -> Option<Duration> {
+        let queue = self.queue();
+        let queued = queue.lanes.iter().filter_map(|lane| lane.front()).map(|job| job.since).min();
+        queued.into_iter().chain(queue.writing_since).min().map(|since| since.elapsed())
+    }
+
+    /// Bytes unanswered in the lanes own, push, pull.
+    pub(crate) fn queued_bytes(&self) -> [usize; LANES] {
+        self.queue().bytes
+    }
+
+    /// Waits until `ready` says so, the time is over, or the ledger fails.
+    pub(crate) fn wait_tail(&self, timeout: Duration, ready: impl Fn(&Tail) -> bool) -> MutexGuard<'_, Tail> {
+        let guard = self.tail();
+        self.moved
+            .wait_timeout_while(guard, timeout, |tail| !ready(tail) && !tail.failed)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+}
+
+/// Bytes of these jobs per lane.
+pub(crate) fn sizes(jobs: &[Job]) -> [usize; LANES] {
+    let mut sizes = [0; LANES];
+    for job in jobs {
+        sizes[at(job.lane)] += job.bytes;
+    }
+    sizes
+}

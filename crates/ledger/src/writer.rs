@@ -1,0 +1,237 @@
+//! The two threads behind an append: the writer, which makes it durable, and the one that runs the sealer.
+
+use crate::error::{AppendError, Busy, Error};
+use crate::group::GroupBuilder;
+use crate::journal::{self, Active};
+use crate::leaf::time_text;
+use crate::notice::Notice;
+use crate::seal::{Sealer, Store};
+use crate::shared::{Job, Receipt, SEAL_BYTES, Shared, Spare, sizes};
+use chrono::{DateTime, TimeDelta, Utc};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A group takes appends up to this size, unless one is larger by itself.
+const GROUP_BYTES: usize = 4 << 20;
+/// A step of the wall clock that is worth an entry.
+const STEP: TimeDelta = TimeDelta::seconds(1);
+
+/// What the writer knows besides the shared state.
+pub(crate) struct Writer {
+    pub(crate) active: Active,
+    pub(crate) generation: u64,
+    pub(crate) next: u64,
+    pub(crate) crc: u32,
+    /// Milliseconds that the ledger had been open before this opening.
+    pub(crate) base_tick: u64,
+    /// What the wall clock showed when the monotonic clock was at zero.
+    pub(crate) zero: DateTime<Utc>,
+}
+
+/// The writer's thread: until the ledger closes or fails.
+pub(crate) fn run_writer(mut writer: Writer, shared: &Shared) {
+    while let Some(jobs) = shared.take(GROUP_BYTES) {
+        let sizes = sizes(&jobs);
+        match writer.commit(jobs, shared) {
+            Ok(answers) => {
+                shared.answered(sizes);
+                for (job, receipt) in answers {
+                    job(receipt);
+                }
+            }
+            Err((jobs, error)) => {
+                let reason: Arc<str> = error.to_string().into();
+                shared.fail(&reason);
+                for job in jobs {
+                    (job.done)(Err(AppendError::Failed(Arc::clone(&reason))));
+                }
+            }
+        }
+    }
+    shared.queue().writer_done = true;
+    shared.work.notify_all();
+    shared.tail().writer_done = true;
+    shared.moved.notify_all();
+}
+
+type Answers = Vec<(crate::shared::Done, Result<Receipt, AppendError>)>;
+
+impl Writer {
+    fn commit(&mut self, mut jobs: Vec<Job>, shared: &Shared) -> Result<Answers, (Vec<Job>, Error)> {
+        let (now, tick) = self.clock(shared);
+        let capacity: usize = 128 + crate::group::PAGE + jobs.iter().map(|job| job.bytes).sum::<usize>();
+        match self.make_room(capacity as u64, shared) {
+            Ok(true) => {}
+            Ok(false) => {
+                return Ok(jobs.into_iter().map(|job| (job.done, Err(AppendError::Busy(Busy::Space)))).collect());
+            }
+            Err(error) => return Err((jobs, error)),
+        }
+        let mut builder =
+            GroupBuilder::new(self.active.nonce, self.generation, self.next, self.crc, time_text(now), tick, capacity);
+        let mut receipts = Vec::with_capacity(jobs.len());
+        for job in &mut jobs {
+            let first = builder.push(&job.bodies, job.payload.as_ref(), job.position.clone());
+            receipts.push(Receipt { first, last: first + job.bodies.len() as u64 - 1, recorded_at: now });
+        }
+        let group = builder.finish();
+        let begun = Instant::now();
+        if let Err(error) =
+            self.active.file.write_at(self.active.at, group.bytes()).and_then(|()| self.active.file.sync())
+        {
+            return Err((jobs, error));
+        }
+        let counters = &shared.counters;
+        let bytes = group.bytes().len();
+        counters
+            .sync_micros
+            .fetch_add(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        counters.groups.fetch_add(1, Ordering::Relaxed);
+        counters.appends.fetch_add(jobs.len() as u64, Ordering::Relaxed);
+        counters.journal_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.active.at += bytes as u64;
+        self.crc = group.crc;
+        self.next = group.end();
+        {
+            let mut positions = shared.positions();
+            for position in jobs.iter_mut().filter_map(|job| job.position.take()) {
+                positions.insert(position.source, position.position);
+            }
+        }
+        {
+            let mut tail = shared.tail();
+            tail.committed = self.next;
+            tail.bytes += bytes;
+            tail.groups.push_back(Arc::new(group));
+        }
+        shared.moved.notify_all();
+        Ok(jobs.into_iter().map(|job| job.done).zip(receipts.into_iter().map(Ok)).collect())
+    }
+
+    /// Reads the clocks and notices a step of one against the other.
+    fn clock(&mut self, shared: &Shared) -> (DateTime<Utc>, u64) {
+        let (now, millis) = (shared.clock.wall(), shared.clock.millis());
+        let expected = self.zero + TimeDelta::milliseconds(i64::try_from(millis).unwrap_or(i64::MAX));
+        if (now - expected).abs() > STEP {
+            shared.notify(Notice::ClockStep { expected, actual: now });
+        }
+        self.zero += now - expected;
+        (now, self.base_tick + millis)
+    }
+
+    /// Makes sure that so many bytes fit; takes the next segment if they do not. False: there is no space for one.
+    fn make_room(&mut self, bytes: u64, shared: &Shared) -> Result<bool, Error> {
+        if self.active.at + bytes <= self.active.len {
+            return Ok(true);
+        }
+        let waiting = |queue: &mut crate::shared::Queue| queue.spare == Spare::Wanted;
+        let mut queue = shared.queue();
+        loop {
+            match queue.spare {
+                Spare::Ready => break,
+                Spare::NoSpace => {
+                    queue.spare = Spare::Wanted;
+                    return Ok(false);
+                }
+                Spare::Wanted => {
+                    if shared.tail().failed {
+                        return Err(Error::Failed { reason: "no next journal segment".into() });
+                    }
+                    queue = shared
+                        .work
+                        .wait_timeout_while(queue, Duration::from_secs(1), waiting)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0;
+                }
+            }
+        }
+        drop(queue);
+        self.active = journal::begin(&shared.folder.disk, &shared.folder.journal(), self.next, self.generation)?;
+        shared.queue().spare = Spare::Wanted;
+        shared.work.notify_all();
+        Ok(true)
+    }
+}
+
+/// The sealer's thread. After the writer has ended it stores everything, so that a clean start finds an empty journal.
+pub(crate) fn run_sealer(mut sealer: Sealer, shared: &Shared) {
+    // A full disk is waited out; anything else ends the ledger.
+    let mut wait = shared.limits.seal_every().min(sealer.due_in());
+    loop {
+        let step = step(&mut sealer, shared, wait);
+        match step {
+            Ok(Next::Done) => return,
+            Ok(Next::In(next)) => wait = next,
+            Err(error) if error.is_full() && !shared.tail().writer_done => wait = Duration::from_secs(1),
+            Err(error) => {
+                shared.fail(&error.to_string());
+                return;
+            }
+        }
+    }
+}
+
+enum Next {
+    In(Duration),
+    Done,
+}
+
+fn step(sealer: &mut Sealer, shared: &Shared, wait: Duration) -> Result<Next, Error> {
+    let until = Instant::now() + wait;
+    let closing = loop {
+        // Take in what is there, hashing while the writer is at its next fsync.
+        let seen = sealer.size();
+        let left = until.saturating_duration_since(Instant::now());
+        let tail = shared.wait_tail(left, |tail| tail.committed > seen || tail.writer_done);
+        if tail.failed {
+            return Ok(Next::Done);
+        }
+        let closing = tail.writer_done;
+        let from = tail.groups.partition_point(|group| group.end() <= seen);
+        let fresh: Vec<_> = tail.groups.range(from..).cloned().collect();
+        let enough = tail.bytes >= SEAL_BYTES;
+        drop(tail);
+        for group in &fresh {
+            sealer.ingest(group);
+        }
+        if !fresh.is_empty() {
+            sealer.write_complete()?;
+        }
+        if closing && fresh.is_empty() {
+            break true;
+        }
+        if enough || Instant::now() >= until {
+            break false;
+        }
+    };
+    if closing {
+        sealer.sync(Store::All)?;
+    } else if let Some(store) = sealer.due() {
+        sealer.sync(store)?;
+    } else if sealer.size() > sealer.head().checkpoint.size {
+        sealer.seal()?;
+    }
+    publish(sealer, shared);
+    if closing {
+        return Ok(Next::Done);
+    }
+    Ok(Next::In(shared.limits.seal_every()))
+}
+
+/// Lets readers see the new checkpoint, and frees the groups that it covers.
+pub(crate) fn publish(sealer: &Sealer, shared: &Shared) {
+    let head = sealer.head();
+    let mut tail = shared.tail();
+    if (tail.sealed, tail.synced) == (head.checkpoint.size, head.synced) {
+        return;
+    }
+    tail.sealed = head.checkpoint.size;
+    tail.synced = head.synced;
+    tail.note = head.note.as_str().into();
+    while let Some(group) = tail.groups.pop_front_if(|group| group.end() <= head.checkpoint.size) {
+        tail.bytes -= group.bytes().len();
+    }
+    drop(tail);
+    shared.moved.notify_all();
+}
