@@ -3,7 +3,7 @@
 //! It adds who submitted the bytes, commits to the payload, notes persons, and keeps the watermarks that heartbeats
 //! report. It answers through a callback once the append is on disk.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result};
 use ingest::{Draft, persons::Persons, redact::Redactor};
@@ -31,7 +31,7 @@ pub struct Desk {
     /// Replaces persons by references.
     pub persons: Persons,
     /// What the references stand for.
-    pub people: People,
+    pub people: Arc<People>,
     /// How far every source is.
     pub watermarks: Watermarks,
     /// Numbers.
@@ -80,7 +80,7 @@ impl Desk {
             ledger: OnceLock::new(),
             redactor: Redactor::new(&keys.redaction),
             persons: Persons::new(keys.persons),
-            people,
+            people: Arc::new(people),
             watermarks: Watermarks::default(),
             metrics,
         }
@@ -107,18 +107,27 @@ impl Desk {
         let Some(ledger) = self.ledger.get() else { return done(Err(NotKept::Starting)) };
         let kind = Format { format: arrival.source.kind.as_str() };
         let entries = arrival.drafts.len() as u64;
-        match append(lane, arrival) {
-            Ok(append) => {
-                let metrics = Arc::clone(&self.metrics);
-                ledger.append(append, move |result| {
-                    if result.is_ok() {
-                        metrics.accepted.get_or_create(&kind).inc();
-                        metrics.entries.get_or_create(&kind).inc_by(entries);
-                    }
-                    done(result.map_err(NotKept::from));
-                });
+        let append = match append(lane, arrival) {
+            Ok(append) => append,
+            Err(error) => return done(Err(NotKept::Own(format!("{error:#}").into()))),
+        };
+        let metrics = Arc::clone(&self.metrics);
+        // The ledger calls back or gives an error, never both; `done` is shared because only it knows which.
+        let done = Arc::new(Mutex::new(Some(done)));
+        let later = Arc::clone(&done);
+        let queued = ledger.append(append, move |result| {
+            if result.is_ok() {
+                metrics.accepted.get_or_create(&kind).inc();
+                metrics.entries.get_or_create(&kind).inc_by(entries);
             }
-            Err(error) => done(Err(NotKept::Own(format!("{error:#}").into()))),
+            if let Some(done) = take(&later) {
+                done(result.map_err(NotKept::from));
+            }
+        });
+        if let Err(error) = queued {
+            if let Some(done) = take(&done) {
+                done(Err(error.into()));
+            }
         }
     }
 
@@ -138,6 +147,10 @@ impl Desk {
             tracing::warn!(error = format!("{error:#}"), "the table of persons could not be written");
         }
     }
+}
+
+fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// Bodies and payload of one arrival. The first part names the payload; the others share it.

@@ -285,19 +285,15 @@ impl Open {
         }
         self.file.seek(SeekFrom::Start(self.mark.offset)).context("seek in a followed file")?;
         let mut bytes = Vec::new();
-        let mut most = lines::PIECE as u64;
-        loop {
-            (&self.file).take(most).read_to_end(&mut bytes).context("read a followed file")?;
-            match memchr::memrchr(b'\n', &bytes) {
-                Some(end) => {
-                    bytes.truncate(end + 1);
-                    return Ok((bytes, left.saturating_sub(end as u64 + 1)));
-                }
-                // A line longer than a piece: take it whole, so that the file does not stand still.
-                None if bytes.len() as u64 >= most && (bytes.len() as u64) < left => most = lines::PIECE as u64,
-                None => return Ok((Vec::new(), left)),
-            }
-        }
+        (&self.file).take(lines::PIECE as u64).read_to_end(&mut bytes).context("read a followed file")?;
+        let end = match memchr::memrchr(b'\n', &bytes) {
+            Some(end) => end + 1,
+            // A line longer than a piece goes in pieces, each of them opaque, so that the file does not stand still.
+            None if bytes.len() == lines::PIECE => bytes.len(),
+            None => return Ok((Vec::new(), left)),
+        };
+        bytes.truncate(end);
+        Ok((bytes, left.saturating_sub(end as u64)))
     }
 }
 

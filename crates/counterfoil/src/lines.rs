@@ -12,7 +12,10 @@ use model::{
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::desk::{Arrival, Desk};
+use crate::{
+    derive::hex,
+    desk::{Arrival, Desk},
+};
 
 /// Longest stretch of lines in one append.
 pub const PIECE: usize = 4 << 20;
@@ -72,14 +75,6 @@ pub fn fingerprint(head: &[u8]) -> Option<String> {
         None if head.len() == 1024 => Some(hex(&Sha256::digest(head)[..16])),
         None => None,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}"); // writing to a String cannot fail
-        out
-    })
 }
 
 /// Cuts a body at line ends into stretches of at most [`PIECE`] bytes (a longer line is a stretch of its own). Gives

@@ -338,7 +338,9 @@ impl<'a> Reader<'a> {
         for draft in &mut drafts[before..] {
             draft.place = Some(self.start.place(number));
             match &draft.fact {
-                Fact::Run(run) => seen.time(run.occurred.at),
+                Fact::Run(run) => run.event.time.or(run.transition).into_iter().for_each(|at| seen.time(at)),
+                Fact::Trigger(trigger) => trigger.event.time.into_iter().for_each(|at| seen.time(at)),
+                Fact::Change(change) => change.occurred.iter().for_each(|when| seen.when(when)),
                 Fact::Action(action) => seen.when(&action.occurred),
                 Fact::Workload(workload) => {
                     seen.when(&workload.occurred);

@@ -239,7 +239,7 @@ impl Disk {
     /// Makes a file of `len` bytes: `start`, then zeros, all of it really written (an allocated but unwritten block costs a
     /// metadata update at its first sync), and durable with its name.
     pub(crate) fn make_zeroed(&self, path: &Path, start: &[u8], len: u64) -> Result<(), Error> {
-        const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+        static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
         match self {
             Self::Real => {
                 let mut file = File::create(path).map_err(Error::io("create", path))?;

@@ -36,7 +36,6 @@ pub(crate) struct Group {
 #[derive(Debug)]
 pub(crate) struct AppendView {
     pub(crate) first: u64,
-    pub(crate) count: u32,
     class: Range<usize>,
     /// Salt ‖ bytes; empty without a payload.
     salted: Range<usize>,
@@ -72,7 +71,7 @@ impl Group {
     }
 
     /// Leaves that come from elsewhere than a journal group.
-    pub(crate) fn of_leaves(first: u64, list: Vec<Vec<u8>>) -> Self {
+    pub(crate) fn of_leaves(first: u64, list: &[Vec<u8>]) -> Self {
         let mut bytes = Vec::new();
         let leaves = list
             .iter()
@@ -150,7 +149,7 @@ impl Group {
             return None;
         }
         self.leaves.append(&mut leaves);
-        self.appends.push(AppendView { first, count, class, salted, position });
+        self.appends.push(AppendView { first, class, salted, position });
         Some(stop)
     }
 }
@@ -267,7 +266,7 @@ impl GroupBuilder {
         }
         let len = u32_of(bytes.len() - record - 4);
         bytes[record..record + 4].copy_from_slice(&len.to_le_bytes());
-        self.group.appends.push(AppendView { first, count, class, salted, position });
+        self.group.appends.push(AppendView { first, class, salted, position });
         first
     }
 

@@ -471,7 +471,7 @@ pub fn accept_rollback(
     let (_, positions) = read_positions(&folder).unwrap_or_default();
     let mut sealer = Sealer::load(&folder, signer, nothing, None, blocks, positions, &config.limits)?;
     salvage.feed(&mut sealer)?;
-    sealer.ingest(&Group::of_leaves(kept, vec![leaf]));
+    sealer.ingest(&Group::of_leaves(kept, &[leaf]));
     folder.disk.write_durably(&folder.path("origin"), format!("{new}\n").as_bytes())?;
     sealer.sync(Store::All)?;
     if config.disk.read_if_there(&folder.journal().join(journal::SPARE))?.is_none() {

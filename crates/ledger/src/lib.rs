@@ -34,7 +34,7 @@ mod seal;
 mod shared;
 mod simulated;
 mod tiles;
-//mod verify;
+mod verify;
 mod writer;
 
 pub use config::{Clock, Config, Limits, ManualClock};
@@ -50,4 +50,4 @@ pub use payload::{Payload, PayloadRef, reference_in};
 pub use read::Reader;
 pub use shared::{Done, Lane, Receipt, SpaceLevel};
 pub use simulated::{Fault, SimDisk};
-//pub use verify::{Outcome, Report, Trouble, VerifyOptions, verify};
+pub use verify::{Outcome, Report, Trouble, VerifyOptions, verify};

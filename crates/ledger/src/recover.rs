@@ -117,7 +117,7 @@ impl Walk<'_> {
             leaves.push(filler(before, index));
         }
         self.mended = true;
-        if leaves.is_empty() { Ok(()) } else { self.add(Group::of_leaves(from, leaves)) }
+        if leaves.is_empty() { Ok(()) } else { self.add(Group::of_leaves(from, &leaves)) }
     }
 
     /// Takes entries up to `to` from entry bundles. What they hold above the synced size is not known to be right until the
@@ -134,7 +134,7 @@ impl Walk<'_> {
             self.restored.insert(index);
         }
         self.mended = true;
-        self.add(Group::of_leaves(from, leaves))
+        self.add(Group::of_leaves(from, &leaves))
     }
 }
 

@@ -92,7 +92,7 @@ impl Salvage {
     /// Gives all of them to the sealer, with the payloads and positions that the journal still has.
     pub(crate) fn feed(&self, sealer: &mut Sealer) -> Result<(), Error> {
         for n in 0..self.in_bundles.div_ceil(WIDTH) {
-            sealer.ingest(&Group::of_leaves(n * WIDTH, sound(&self.tiles, n)));
+            sealer.ingest(&Group::of_leaves(n * WIDTH, &sound(&self.tiles, n)));
             sealer.write_complete()?;
         }
         for group in self.groups.iter().filter(|group| group.end() <= self.len) {

@@ -146,7 +146,9 @@ impl Sealer {
             self.unwritten.pop_front();
         }
         let files = &mut self.unsynced.files;
-        self.blocks.write_closed(&self.folder.disk, &self.folder.path("payload"), &mut |path| drop(files.insert(path)))
+        self.blocks.write_closed(&self.folder.disk, &self.folder.path("payload"), &mut |path| {
+            files.insert(path);
+        })
     }
 
     /// Signs a checkpoint of all leaves that were taken in.

@@ -1,0 +1,292 @@
+//! Verification: reads every byte of a log's folder and says what it proves.
+//!
+//! Works on our own folders and on those of other programs that write C2SP tlog-tiles (`checkpoint` and `tile/`). Trusts only
+//! the verifier keys, and a checkpoint that was kept elsewhere if one is given.
+
+mod store;
+mod tree;
+
+use crate::durable::Disk;
+use crate::error::Error;
+use crate::head::{Folder, KeyList};
+use crate::journal::Scan;
+use crate::note::{Checkpoint, Vkey};
+use crate::payload::hex;
+use crate::tiles::TileStore;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// What to verify against.
+#[derive(Debug, Clone, Default)]
+pub struct VerifyOptions {
+    /// The file system.
+    pub disk: Disk,
+    /// Verifier keys as text. Without any, those in the folder are used, which proves less: whoever can write the folder could
+    /// have replaced both.
+    pub vkeys: Vec<String>,
+    /// A checkpoint that was kept elsewhere: the log here must be that one, or an extension of it.
+    pub kept: Option<String>,
+    /// The `head` file, if it is not beside the folder.
+    pub head: Option<PathBuf>,
+}
+
+/// The answer, in three values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Every byte is as it was signed.
+    Verified,
+    /// It could not be decided: something could not be read, or there is no key.
+    CouldNotCheck,
+    /// Something is not as it was signed.
+    Refuted,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// Whether it refutes, or only kept us from checking.
+    pub outcome: Outcome,
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub detail: String,
+    /// The entry concerned, where it can be named.
+    pub entry: Option<u64>,
+}
+
+/// What verification found.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// The checkpoint that everything was compared with.
+    pub checkpoint: Option<Checkpoint>,
+    /// Entries whose leaf and place the checkpoint proves.
+    pub verified: u64,
+    /// Payloads that fit their commitment.
+    pub payloads: u64,
+    /// Payloads that were deleted as an entry says. (Pruning comes with a later version: now always 0.)
+    pub pruned: u64,
+    /// Entries in the journal that no checkpoint covers yet.
+    pub unsealed: u64,
+    /// Entries that are not as they were signed, or not there.
+    pub damaged: u64,
+    /// Entries that stand for lost ones (docs/formats/leaf.md, "Filler").
+    pub fillers: u64,
+    /// Bytes of a write that did not complete.
+    pub torn: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Files that are not part of the format, or not looked into (`quarantine/`).
+    pub strangers: Vec<PathBuf>,
+    /// Everything that is wrong, in the order in which it was found.
+    pub troubles: Vec<Trouble>,
+}
+
+impl Report {
+    /// The answer.
+    pub fn outcome(&self) -> Outcome {
+        self.troubles.iter().map(|trouble| trouble.outcome).max().unwrap_or(Outcome::Verified)
+    }
+
+    /// The first entry that is damaged, where one can be named.
+    pub fn first_damaged(&self) -> Option<u64> {
+        self.troubles
+            .iter()
+            .filter(|trouble| trouble.outcome == Outcome::Refuted)
+            .filter_map(|trouble| trouble.entry)
+            .min()
+    }
+
+    fn refute(&mut self, path: &Path, entry: Option<u64>, detail: impl Into<String>) {
+        self.troubles.push(Trouble { outcome: Outcome::Refuted, path: path.to_owned(), detail: detail.into(), entry });
+    }
+
+    /// A file that could not be read refutes if its content is wrong or it is missing, otherwise nothing is known.
+    fn error(&mut self, path: &Path, entry: Option<u64>, error: &Error) {
+        let outcome = match error {
+            Error::Io { .. } if !error.is_not_found() => Outcome::CouldNotCheck,
+            _ => Outcome::Refuted,
+        };
+        self.troubles.push(Trouble { outcome, path: path.to_owned(), detail: error.to_string(), entry });
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(checkpoint) = &self.checkpoint {
+            writeln!(f, "checkpoint  {} size {} root {}", checkpoint.origin, checkpoint.size, hex(&checkpoint.root))?;
+        }
+        writeln!(
+            f,
+            "entries     {} verified, {} pruned, {} unsealed, {} damaged",
+            self.verified, self.pruned, self.unsealed, self.damaged
+        )?;
+        writeln!(f, "payloads    {} verified", self.payloads)?;
+        if self.fillers > 0 {
+            writeln!(f, "fillers     {}: entries that were lost before they were sealed", self.fillers)?;
+        }
+        if self.torn > 0 {
+            writeln!(f, "torn        {} bytes of a write that did not complete", self.torn)?;
+        }
+        for path in &self.strangers {
+            writeln!(f, "not checked {}", path.display())?;
+        }
+        for Trouble { outcome, path, detail, entry } in &self.troubles {
+            let word = if *outcome == Outcome::Refuted { "wrong" } else { "unknown" };
+            write!(f, "{word:<11} {}: {detail}", path.display())?;
+            match entry {
+                Some(entry) => writeln!(f, " (entry {entry})")?,
+                None => writeln!(f)?,
+            }
+        }
+        let answer = match self.outcome() {
+            Outcome::Verified => "VERIFIED",
+            Outcome::CouldNotCheck => "COULD NOT CHECK",
+            Outcome::Refuted => "REFUTED",
+        };
+        match self.first_damaged() {
+            Some(entry) => writeln!(f, "{answer}: first damaged entry {entry}"),
+            None => writeln!(f, "{answer}"),
+        }
+    }
+}
+
+/// Verifies a log's folder: a data folder, its `ledger/`, or that of another program.
+pub fn verify(dir: &Path, options: &VerifyOptions) -> Report {
+    let disk = options.disk.clone();
+    let is_ours = |dir: &Path| matches!(disk.read_if_there(&dir.join("format")), Ok(Some(_)));
+    let below = dir.join("ledger");
+    let dir = if !is_ours(dir) && is_ours(&below) { below } else { dir.to_owned() };
+    let head = options.head.clone().unwrap_or_else(|| dir.parent().unwrap_or(&dir).join("head"));
+    let ours = is_ours(&dir);
+    let folder = Folder { disk: disk.clone(), dir: dir.clone(), head };
+    let mut check =
+        Check { tiles: TileStore::new(disk, &dir), folder, report: Report::default(), files: BTreeMap::new() };
+    check.walk(&dir);
+    let keys = check.keys(options, ours);
+    let Some(checkpoint) = check.checkpoint(&keys) else { return check.report };
+    let kept = options.kept.as_deref().and_then(|note| check.kept(note, &keys, &checkpoint));
+    let journal = if ours { check.journal() } else { Scan::default() };
+    let payloads = check.payloads(&journal.groups, checkpoint.size);
+    check.tree(&checkpoint, kept.as_ref(), &payloads, ours);
+    if ours {
+        check.journal_leaves(&journal.groups, &checkpoint);
+        check.small_files();
+    }
+    check.leftovers(&checkpoint);
+    check.report.checkpoint = Some(checkpoint);
+    check.report
+}
+
+struct Check {
+    folder: Folder,
+    tiles: TileStore,
+    report: Report,
+    /// All files, and whether somebody has looked into them.
+    files: BTreeMap<PathBuf, bool>,
+}
+
+impl Check {
+    fn walk(&mut self, dir: &Path) {
+        let names = match self.folder.disk.list(dir) {
+            Ok(names) => names,
+            Err(error) => return self.report.error(dir, None, &error),
+        };
+        for name in names {
+            let path = dir.join(name);
+            if self.folder.disk.is_dir(&path) {
+                self.walk(&path);
+            } else {
+                self.files.insert(path, false);
+            }
+        }
+    }
+
+    /// Reads a file and notes that it was.
+    fn read(&mut self, path: &Path) -> Result<Vec<u8>, Error> {
+        let bytes = self.folder.disk.read(path)?;
+        self.report.bytes += bytes.len() as u64;
+        self.files.insert(path.to_owned(), true);
+        Ok(bytes)
+    }
+
+    fn seen(&mut self, path: PathBuf) {
+        self.files.insert(path, true);
+    }
+
+    fn keys(&mut self, options: &VerifyOptions, ours: bool) -> Vec<Vkey> {
+        let mut keys = Vec::new();
+        for text in &options.vkeys {
+            match text.parse::<Vkey>() {
+                Ok(key) => keys.push(key),
+                Err(error) => self.report.troubles.push(Trouble {
+                    outcome: Outcome::CouldNotCheck,
+                    path: PathBuf::from("--vkey"),
+                    detail: error.to_string(),
+                    entry: None,
+                }),
+            }
+        }
+        if !ours {
+            return keys;
+        }
+        let path = self.folder.path("keys/vkeys");
+        self.seen(path.clone());
+        match (self.folder.origin(), KeyList::read(&self.folder)) {
+            (Ok(origin), Ok(list)) if options.vkeys.is_empty() => {
+                keys.extend(list.0.into_iter().map(|line| line.vkey).filter(|vkey| vkey.name() == origin))
+            }
+            (Ok(_), Ok(_)) => {}
+            (Err(error), _) | (_, Err(error)) => self.report.error(&path, None, &error),
+        }
+        keys
+    }
+
+    fn checkpoint(&mut self, keys: &[Vkey]) -> Option<Checkpoint> {
+        let path = self.folder.path("checkpoint");
+        let unknown = |detail: &str| Trouble {
+            outcome: Outcome::CouldNotCheck,
+            path: path.clone(),
+            detail: detail.to_owned(),
+            entry: None,
+        };
+        let bytes = match self.read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.report.troubles.push(unknown(&format!("there is no log here that could be checked: {error}")));
+                return None;
+            }
+        };
+        if keys.is_empty() {
+            self.report.troubles.push(unknown("no verifier key; give one with --vkey"));
+            return None;
+        }
+        let note = String::from_utf8(bytes).map_err(|_| Error::damaged(&path, "not UTF-8"));
+        match note.and_then(|note| Checkpoint::verify(&note, keys)) {
+            Ok(checkpoint) => Some(checkpoint),
+            Err(error) => {
+                self.report.refute(&path, None, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn kept(&mut self, note: &str, keys: &[Vkey], now: &Checkpoint) -> Option<Checkpoint> {
+        let path = PathBuf::from("kept checkpoint");
+        match Checkpoint::verify(note, keys) {
+            Ok(kept) if kept.origin != now.origin => {
+                self.report.refute(&path, None, format!("it is of `{}`, the log here is `{}`", kept.origin, now.origin))
+            }
+            Ok(kept) if kept.size > now.size => {
+                self.report.refute(
+                    &path,
+                    Some(now.size),
+                    format!("it has {} entries, the log here only {}: entries were cut off", kept.size, now.size),
+                );
+            }
+            Ok(kept) => return Some(kept),
+            Err(error) => self.report.refute(&path, None, error.to_string()),
+        }
+        None
+    }
+}

@@ -1,4 +1,5 @@
 //! Appending, reading, proving and opening again, on a real disk.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
 use ledger::{
     Append, AppendError, Busy, Checkpoint, Config, Error, Lane, Ledger, Opened, Payload, Position, Reader, leaf_hash,

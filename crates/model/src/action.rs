@@ -46,6 +46,9 @@ pub struct Action {
     /// Status code of the answer; absent when the stage has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    /// Why the request was refused, as answered; only when `status` is 400 or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
     /// What changed, for objects that we understand: `spec.status=Cancelled`, `image app=…@sha256:…`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<String>,

@@ -3,7 +3,7 @@
 use model::identity::Serial;
 use x509_cert::{
     Certificate,
-    der::{Decode as _, Encode as _, pem},
+    der::{Decode as _, pem},
     ext::pkix::{SubjectAltName, name::GeneralName},
 };
 

@@ -71,31 +71,9 @@ impl<'a> Record<'a> {
     /// start of the program, unless it writes full times.
     fn terminal(line: &'a str) -> Option<Self> {
         if line.contains('\u{1b}') {
-            let plain = without_colours(line);
-            return Self::terminal(&plain).map(Record::into_owned);
+            return terminal(&without_colours(line)).map(Record::into_owned);
         }
-        let (level, rest) = line.split_once('[')?;
-        let level = match level {
-            "TRAC" => "trace",
-            "DEBU" => "debug",
-            "INFO" => "info",
-            "WARN" => "warning",
-            "ERRO" => "error",
-            "FATA" => "fatal",
-            "PANI" => "panic",
-            _ => return None,
-        };
-        let (stamp, rest) = rest.split_once(']')?;
-        let rest = rest.strip_prefix(' ')?;
-        // The message ends where the fields begin; they are the longest tail that reads as pairs.
-        let start = rest.match_indices(' ').map(|(at, _)| at + 1).find(|at| {
-            rest[*at..].starts_with(|c: char| c.is_ascii_alphabetic()) && pairs(&rest[*at..]).is_some()
-        });
-        let (msg, fields) = match start {
-            Some(at) => (&rest[..at], pairs(&rest[at..])?),
-            None => (rest, Vec::new()),
-        };
-        Some(Self { time: Time::parse(stamp), level: level.into(), msg: msg.trim_end().into(), fields })
+        terminal(line)
     }
 
     fn take(&mut self, name: &str) -> Option<Cow<'a, str>> {
@@ -112,6 +90,33 @@ impl<'a> Record<'a> {
             fields: self.fields.into_iter().map(|(key, value)| (owned(key), owned(value))).collect(),
         }
     }
+}
+
+/// A terminal line without colours.
+fn terminal(line: &str) -> Option<Record<'_>> {
+    let (level, rest) = line.split_once('[')?;
+    let level = match level {
+        "TRAC" => "trace",
+        "DEBU" => "debug",
+        "INFO" => "info",
+        "WARN" => "warning",
+        "ERRO" => "error",
+        "FATA" => "fatal",
+        "PANI" => "panic",
+        _ => return None,
+    };
+    let (stamp, rest) = rest.split_once(']')?;
+    let rest = rest.strip_prefix(' ')?;
+    // The message ends where the fields begin; they are the longest tail that reads as pairs.
+    let start = rest
+        .match_indices(' ')
+        .map(|(at, _)| at + 1)
+        .find(|at| rest[*at..].starts_with(|c: char| c.is_ascii_alphabetic()) && pairs(&rest[*at..]).is_some());
+    let (msg, fields) = match start {
+        Some(at) => (&rest[..at], pairs(&rest[at..])?),
+        None => (rest, Vec::new()),
+    };
+    Some(Record { time: Time::parse(stamp), level: level.into(), msg: msg.trim_end().into(), fields })
 }
 
 /// `key=value` pairs separated by single spaces; `None` when the text is anything else. Values are quoted like Go
@@ -250,7 +255,8 @@ mod tests {
 
     #[test]
     fn a_terminal_line_has_no_date_and_may_have_no_fields() {
-        let record = Record::read(b"WARN[0000] Private key recovered, but SVID is expired    subsystem_name=attestor").unwrap();
+        let record =
+            Record::read(b"WARN[0000] Private key recovered, but SVID is expired    subsystem_name=attestor").unwrap();
         assert_eq!(&*record.msg, "Private key recovered, but SVID is expired");
         assert_eq!(record.field("subsystem_name"), Some("attestor"));
         assert_eq!(record.time, None);
@@ -259,7 +265,19 @@ mod tests {
 
     #[test]
     fn other_lines_are_refused() {
-        for line in ["", "{", "{}", "[]", "time=", "panic: oops", "level=info", "INFO[00", "NOTE[0000] x", "\u{1b}", "{\"msg\":1"] {
+        for line in [
+            "",
+            "{",
+            "{}",
+            "[]",
+            "time=",
+            "panic: oops",
+            "level=info",
+            "INFO[00",
+            "NOTE[0000] x",
+            "\u{1b}",
+            "{\"msg\":1",
+        ] {
             assert_eq!(Record::read(line.as_bytes()), None, "{line}");
         }
     }

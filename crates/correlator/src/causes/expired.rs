@@ -1,0 +1,295 @@
+//! Verify code 10: whose certificate ran out, and why there was no new one in use.
+//!
+//! The last issue before the failures decides the branch (forward join: a certificate issued at t ends one lifetime
+//! after t, seen on 241 of 241 certificates). If it had ended, the agent did not renew, and its own words say why. If it
+//! had not, a newer certificate existed and the holder did not use it: its reloads say why.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{
+    SourceId, Time,
+    credential::{Credential, CredentialEvent, Trouble},
+    handshake::Side,
+    identity::SourceKind,
+    record::{Cause, Standing},
+    time::SECOND,
+};
+
+use crate::{
+    finding::{Case, Finding, named},
+    store::Store,
+    topology::{Known, same_unit},
+};
+
+/// Times of NGINX are cut to the second, and a certificate's end too.
+const SLACK: i64 = 2;
+
+/// An issue of a certificate.
+#[derive(Clone)]
+struct Issue {
+    at: Time,
+    entry: u64,
+    agent: SourceId,
+}
+
+pub(crate) fn expired(case: &Case<'_>) -> Finding {
+    let episode = case.episode;
+    let address = match episode.key.side {
+        Side::Server => case.caller(),
+        Side::Client => episode.socket(),
+    };
+    let holder = match episode.key.side {
+        Side::Server => case.from,
+        Side::Client => case.to,
+    };
+    let known = address.and_then(|address| case.store.identity_at(address, episode.first));
+    let Some(known) = known else {
+        return Finding::undetermined().lacks(
+            format!("whose certificate {} presented", holder.name),
+            "access log of the called side with TLS variables, or SPIRE's log",
+        );
+    };
+    let mut finding = decide(case, &known, address.unwrap_or_default(), &holder.name);
+    for entry in &known.entries {
+        finding = finding.context(episode.first, *entry, format!("certificate of {} ({})", known.spiffe_id, known.by));
+    }
+    finding.identity = Some(known);
+    finding
+}
+
+fn decide(case: &Case<'_>, known: &Known, address: &str, holder: &str) -> Finding {
+    let (store, first) = (case.store, case.episode.first);
+    let id = known.spiffe_id.as_str();
+    let issues = issues(store, id);
+    let Some(last) = issues.iter().rev().find(|issue| issue.at <= first.plus_seconds(SLACK)).cloned() else {
+        let mut finding = Finding::undetermined()
+            .lacks(format!("issue of the certificate of {id}"), "log of the SPIRE agent that serves it");
+        finding.agent = store.agents(id, first).first().cloned();
+        return finding;
+    };
+    let life = lifetime(store, id);
+    let valid = |issue: &Issue| life.is_some_and(|life| Time(issue.at.0 + life) > first.plus_seconds(SLACK));
+    let newer: Vec<&Issue> = issues.iter().filter(|issue| issue.at <= first && valid(issue)).collect();
+    let agent = last.agent.clone();
+    let mut finding = if let Some(oldest) = newer.first() {
+        not_in_use(case, id, address, holder, oldest)
+    } else {
+        not_renewed(case, id, &last, life)
+    };
+    finding.agent = Some(agent.clone());
+    finding.asking(&agent)
+}
+
+/// Issues of that identity by any agent, in order.
+fn issues(store: &Store, id: &str) -> Vec<Issue> {
+    let mut found = Vec::new();
+    for agent in store.stepping(SourceKind::Spire) {
+        for (key, noted) in &store.steps[agent].0 {
+            if is_issue(&noted.fact) && noted.fact.spiffe_id.as_deref() == Some(id) {
+                found.push(Issue { at: key.0, entry: noted.entry, agent: agent.clone() });
+            }
+        }
+    }
+    found.sort_by(|a, b| (a.at, &a.agent, a.entry).cmp(&(b.at, &b.agent, b.entry)));
+    found
+}
+
+const fn is_issue(step: &Credential) -> bool {
+    matches!(step.event, CredentialEvent::Renewing | CredentialEvent::Creating)
+}
+
+/// Nanoseconds from issue to end, the shortest that the lines prove: for this identity, else for any.
+pub(crate) fn lifetime(store: &Store, id: &str) -> Option<i64> {
+    lifetime_of(store, Some(id)).or_else(|| lifetime_of(store, None))
+}
+
+fn lifetime_of(store: &Store, id: Option<&str>) -> Option<i64> {
+    let mut shortest: Option<i64> = None;
+    let mut prove = |life: i64| {
+        if life > SECOND {
+            shortest = Some(shortest.map_or(life, |known| known.min(life)));
+        }
+    };
+    for source in store.stepping(SourceKind::Spire) {
+        let mut issued: BTreeMap<&str, Time> = BTreeMap::new();
+        for ((at, ..), noted) in &store.steps[source].0 {
+            let step = &noted.fact;
+            let Some(whose) = step.spiffe_id.as_deref().filter(|whose| id.is_none_or(|id| id == *whose)) else { continue };
+            match step.event {
+                CredentialEvent::Signed => {
+                    step.not_after.filter(|_| !whose.contains("/spire/")).map(|end| prove(end - *at));
+                }
+                CredentialEvent::Received => {
+                    let fresh = issued.get(whose).is_some_and(|issued| *at - *issued < SECOND);
+                    step.ttl_seconds.filter(|_| fresh).and_then(|ttl| i64::try_from(ttl).ok()).map(|ttl| prove(ttl * SECOND));
+                }
+                CredentialEvent::Renewing | CredentialEvent::Creating => {
+                    if let (Some(before), Some(end)) = (issued.get(whose), step.replaces_not_after) {
+                        prove(end - *before);
+                    }
+                    issued.insert(whose, *at);
+                }
+                _ => {}
+            }
+        }
+    }
+    shortest
+}
+
+/// The certificate had ended: why did the agent not renew it?
+fn not_renewed(case: &Case<'_>, id: &str, last: &Issue, life: Option<i64>) -> Finding {
+    let (store, first) = (case.store, case.episode.first);
+    // Trouble that the agent got over, for any identity, is no cause.
+    let steps = store.steps_of(&last.agent, Time(i64::MIN), first.plus_seconds(SLACK));
+    let recovered = steps.iter().filter(|(_, _, step)| is_issue(step) || step.event == CredentialEvent::AgentRenewed);
+    let recovered = recovered.map(|(at, ..)| *at).max().unwrap_or(last.at).max(last.at);
+    let mut troubles: BTreeMap<Cause, Vec<(Time, u64, &Credential)>> = BTreeMap::new();
+    for (at, entry, step) in steps.into_iter().filter(|(at, ..)| *at > recovered) {
+        if let Some(cause) = step.trouble.and_then(cause_of) {
+            troubles.entry(cause).or_default().push((at, entry, step));
+        }
+    }
+    let agent = named(&last.agent);
+    let says_issue = |finding: Finding| finding.supports(last.at, last.entry, format!("last certificate issued for {id}"));
+    let mut kinds = troubles.iter();
+    let (Some((cause, lines)), rival) = (kinds.next(), kinds.next()) else {
+        return says_issue(Finding::undetermined())
+            .lacks(format!("why the agent stopped renewing {id}"), format!("{agent} after {}", last.at));
+    };
+    if let Some((other, others)) = rival {
+        let mut finding = says_issue(Finding::undetermined());
+        for (at, entry, step) in lines.iter().take(2).chain(others.iter().take(2)) {
+            finding = finding.context(*at, *entry, short(step));
+        }
+        return finding.lacks(format!("which of {cause} and {other} kept the agent from renewing"), agent);
+    }
+    let standing = if life.is_some() { Standing::Established } else { Standing::Consistent };
+    let mut finding = says_issue(Finding::new(*cause, standing));
+    for (n, (at, entry, step)) in lines.iter().enumerate() {
+        if n < 2 || n + 1 == lines.len() {
+            finding.add(model::record::Role::Supports, *at, *entry, short(step), 1);
+        }
+    }
+    if lines.len() > 3 {
+        finding.evidence.last_mut().into_iter().for_each(|line| line.times = u64::try_from(lines.len() - 2).ok());
+    }
+    let proof: Vec<u64> = lines.iter().map(|(_, entry, _)| *entry).take(1).collect();
+    if life.is_some() {
+        let why = format!("nothing was issued for {id} after {}", last.at);
+        finding = finding.rules_out(Cause::NotReloaded, why, vec![last.entry]);
+    } else {
+        finding = finding.lacks(format!("the lifetime of certificates of {id}"), "SPIRE server at level debug, or two renewals");
+    }
+    match cause {
+        Cause::TokenNotRotated => finding
+            .rules_out(Cause::ServerUnreachable, "the server answered: it refused the token", proof)
+            .lacks("why the token was not refreshed", "kubelet log of the agent's node, or Kubernetes audit of token requests"),
+        Cause::ServerUnreachable => {
+            finding.rules_out(Cause::TokenNotRotated, "the error is the connection, no token was refused", proof)
+        }
+        Cause::AttestationLost => {
+            finding.rules_out(Cause::ServerUnreachable, "the server answered: it refused the agent", proof)
+        }
+        _ => finding,
+    }
+}
+
+/// The cause that a trouble's text speaks for.
+const fn cause_of(trouble: Trouble) -> Option<Cause> {
+    match trouble {
+        Trouble::TokenExpired => Some(Cause::TokenNotRotated),
+        Trouble::Unreachable => Some(Cause::ServerUnreachable),
+        Trouble::AttestationLost | Trouble::BundleStale | Trouble::TokenRefused => Some(Cause::AttestationLost),
+        Trouble::OwnExpired | Trouble::Other => None,
+    }
+}
+
+fn short(step: &Credential) -> String {
+    step.message.lossy().chars().take(200).collect()
+}
+
+/// A newer certificate existed: why did the holder not use it?
+fn not_in_use(case: &Case<'_>, id: &str, address: &str, holder: &str, newer: &Issue) -> Finding {
+    let store = case.store;
+    let (from, to) = (Time(newer.at.0 - newer.at.0.rem_euclid(SECOND)), case.episode.last);
+    let issued = |finding: Finding| finding.supports(newer.at, newer.entry, format!("a newer certificate was issued for {id}"));
+    let logs = holders(case, id, address);
+    let [log] = logs.as_slice() else {
+        return issued(Finding::undetermined())
+            .lacks(format!("whether {holder} loaded it"), format!("error log of {holder} at level notice"));
+    };
+    let steps = store.steps_of(log, from, to);
+    let of = |event| steps.iter().filter(move |(_, _, step)| step.event == event).collect::<Vec<_>>();
+    let (asked, loaded, refused) =
+        (of(CredentialEvent::ReloadAsked), of(CredentialEvent::Loaded), of(CredentialEvent::LoadRefused));
+    if let Some((at, entry, step)) = refused.first() {
+        let later = loaded.iter().any(|(loaded, ..)| *loaded > *at && *loaded <= case.episode.first);
+        if !later {
+            return issued(Finding::established(Cause::ReloadRejected))
+                .supports(*at, *entry, short(step))
+                .rules_out(Cause::NotReloaded, "a reload was asked for and refused", vec![*entry])
+                .rules_out(Cause::TokenNotRotated, "the certificate was renewed", vec![newer.entry])
+                .rules_out(Cause::ServerUnreachable, "the certificate was renewed", vec![newer.entry])
+                .asking(log);
+        }
+    }
+    let in_time = loaded.iter().find(|(at, ..)| *at <= case.episode.first);
+    if let Some((at, entry, _)) = in_time {
+        return issued(Finding::undetermined())
+            .context(*at, *entry, "the holder loaded after that")
+            .lacks("which certificate was on disk when it loaded", format!("spiffe-helper of {holder}"))
+            .asking(log);
+    }
+    if let Some((at, entry, _)) = asked.iter().find(|(at, ..)| *at <= case.episode.first) {
+        return issued(Finding::undetermined())
+            .context(*at, *entry, "a reload was asked for; how it ended was not seen")
+            .lacks("the end of that reload", named(log))
+            .asking(log);
+    }
+    if !case.shows_notices(log) {
+        return issued(Finding::undetermined()).lacks("reload lines", format!("{} at level notice", named(log))).asking(log);
+    }
+    // Absence counts up to the watermark only: without one, the log itself must go on beyond the failures' start.
+    if !case.complete(log, case.episode.first) {
+        return issued(Finding::undetermined())
+            .lacks(format!("that nothing of it is missing up to {}", case.episode.first), named(log))
+            .asking(log);
+    }
+    let mut finding = issued(Finding::consistent(Cause::NotReloaded))
+        .rules_out(Cause::TokenNotRotated, "the certificate was renewed", vec![newer.entry])
+        .rules_out(Cause::ServerUnreachable, "the certificate was renewed", vec![newer.entry])
+        .rules_out(Cause::ReloadRejected, format!("{} shows no refused reload", named(log)), Vec::new())
+        .asking(log);
+    let helpers = store.siblings(log, SourceKind::SpiffeHelper);
+    let delivered = helpers.iter().flat_map(|helper| store.steps_of(helper, from, case.episode.first)).find(|(_, _, step)| {
+        step.event == CredentialEvent::Delivered
+    });
+    if let Some((at, entry, step)) = delivered {
+        finding.cause.standing = Standing::Established;
+        finding = finding.supports(at, entry, short(step));
+    } else {
+        finding = finding.lacks("that the new certificate was on disk", format!("spiffe-helper of {holder}"));
+    }
+    if let Some((at, entry, _)) = store.steps_of(log, case.episode.last, to.plus_seconds(case.config.recovery_seconds)).iter().find(
+        |(_, _, step)| step.event == CredentialEvent::Loaded,
+    ) {
+        finding = finding.context(*at, *entry, "loaded; the failures ended");
+    }
+    finding
+}
+
+/// Error logs of the process that presents the identity from that address.
+fn holders(case: &Case<'_>, id: &str, address: &str) -> Vec<SourceId> {
+    let (store, at) = (case.store, case.episode.first);
+    if let Some(unit) = store.unit_at(address, at) {
+        return store.siblings(&unit, SourceKind::NginxError);
+    }
+    let named_so: BTreeSet<&SourceId> = store
+        .sources
+        .keys()
+        .filter(|source| source.kind == SourceKind::NginxError && !same_unit(source, &case.episode.key.source))
+        .filter(|source| store.addresses(source, at).is_empty() || store.addresses(source, at).contains(address))
+        .filter(|source| store.identity_of(source, at).is_some_and(|known| known.spiffe_id == id))
+        .collect();
+    named_so.into_iter().cloned().collect()
+}

@@ -1,0 +1,405 @@
+//! What the fold remembers: facts put in an order that does not depend on when they arrived.
+//!
+//! Every collection is keyed by what a fact says (its time, its place in its source), never by arrival, so that the
+//! same facts in another order give the same store. Every collection has a limit; the oldest by `occurred` goes first,
+//! and `forgotten` remembers up to when, so that no verdict rests on what was thrown away.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{
+    Entry, Fact, SourceId, Time,
+    action::Action,
+    credential::{Credential, CredentialEvent},
+    edges::{Direction, EdgeRow, Edges},
+    entry::Place,
+    identity::{Declared, SourceKind},
+    own::{Import, Watermark},
+    workload::Workload,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{Config, pairs};
+
+/// Orders facts of one source: time, place, and the entry's index only where a fact has no place.
+pub(crate) type Key = (Time, Option<Place>, u64);
+
+/// A fact and the entry that brought it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Noted<T> {
+    pub(crate) entry: u64,
+    pub(crate) fact: T,
+}
+
+/// Facts of one kind in order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(bound(serialize = "T: Serialize", deserialize = "T: Deserialize<'de>"))]
+pub(crate) struct Timeline<T>(#[serde(with = "pairs")] pub(crate) BTreeMap<Key, Noted<T>>);
+
+impl<T> Default for Timeline<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T> Timeline<T> {
+    /// Facts from `from` to `to`, both included.
+    pub(crate) fn between(&self, from: Time, to: Time) -> impl DoubleEndedIterator<Item = (Time, &Noted<T>)> {
+        let end = Time(to.0.max(from.0).saturating_add(1));
+        self.0.range((from, None, 0)..(end, None, 0)).map(|(key, noted)| (key.0, noted))
+    }
+}
+
+/// What is known of one source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Source {
+    pub(crate) declared: Declared,
+    /// Lines seen per level.
+    pub(crate) levels: BTreeMap<String, u64>,
+    /// Some access line carried TLS variables.
+    pub(crate) tls_seen: bool,
+    /// Lines that its imports say were understood, and requests that its rows stand for: equal when nothing is missing.
+    pub(crate) understood: u64,
+    pub(crate) requests: u64,
+    /// Nothing of it before this moment is missing.
+    pub(crate) complete_to: Option<Time>,
+    /// Oldest and newest `occurred`.
+    pub(crate) oldest: Option<Time>,
+    pub(crate) newest: Option<Time>,
+    /// First entry that told of it.
+    pub(crate) entry: Option<u64>,
+    /// Addresses that it listens on, from its own lines.
+    pub(crate) listens: BTreeSet<String>,
+    /// Names of its servers.
+    pub(crate) serves: BTreeSet<String>,
+    /// Pod names that its lines carry.
+    pub(crate) pods: BTreeSet<String>,
+}
+
+/// A certificate that a caller showed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Shown {
+    pub(crate) first: Time,
+    pub(crate) last: Time,
+    pub(crate) entry: u64,
+    pub(crate) verify: Option<String>,
+    pub(crate) spiffe_id: Option<String>,
+    pub(crate) subject: Option<String>,
+    pub(crate) serial: Option<String>,
+    pub(crate) issuer: Option<String>,
+    pub(crate) not_before: Option<Time>,
+    pub(crate) not_after: Option<Time>,
+}
+
+/// Calls between a source and a peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Calls {
+    pub(crate) first: Time,
+    pub(crate) last: Time,
+    pub(crate) requests: u64,
+    pub(crate) names: BTreeSet<String>,
+    /// Per status: first and last time.
+    #[serde(with = "pairs")]
+    pub(crate) statuses: BTreeMap<u16, (Time, Time)>,
+}
+
+/// Everything remembered but runs and failures.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Store {
+    /// Newest credible `occurred`.
+    pub(crate) now: Time,
+    /// Everything before this moment may have been thrown away for want of space.
+    pub(crate) forgotten: Option<Time>,
+    /// How many facts were thrown away before their time.
+    pub(crate) evicted: u64,
+    #[serde(with = "pairs")]
+    pub(crate) sources: BTreeMap<SourceId, Source>,
+    #[serde(with = "pairs")]
+    pub(crate) steps: BTreeMap<SourceId, Timeline<Credential>>,
+    pub(crate) actions: Timeline<Action>,
+    /// Looks at Kubernetes objects by uid.
+    pub(crate) workloads: BTreeMap<String, Looks>,
+    /// By caller's address, then (called source, certificate).
+    pub(crate) shown: BTreeMap<String, Certificates>,
+    #[serde(with = "pairs")]
+    pub(crate) calls: BTreeMap<(SourceId, Direction, String), Calls>,
+    /// Repeat keys with the tick of their first sighting.
+    #[serde(with = "pairs")]
+    seen: BTreeMap<u64, u64>,
+    /// The same by age, to forget the oldest.
+    seen_by_age: BTreeSet<(u64, u64)>,
+}
+
+/// Looks at one object that differ, by time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Looks(#[serde(with = "pairs")] pub(crate) BTreeMap<Time, Noted<Workload>>);
+
+/// Certificates shown from one address, by who was called and which certificate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Certificates(#[serde(with = "pairs")] pub(crate) BTreeMap<(SourceId, String), Shown>);
+
+/// First eight bytes of SHA-256: enough for repeat keys and record ids, stable for ever.
+pub(crate) fn digest(parts: &[&[u8]]) -> u64 {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+impl Store {
+    /// Remembers the entry as seen. False when the same fact of the same source at the same place was seen before.
+    pub(crate) fn first_sight(&mut self, entry: &Entry, config: &Config) -> bool {
+        let source = serde_json::to_vec(&entry.body.source).unwrap_or_default();
+        let place = serde_json::to_vec(&entry.body.place).unwrap_or_default();
+        let fact = serde_json::to_vec(&entry.body.fact).unwrap_or_default();
+        let key = digest(&[&source, &place, &fact]);
+        if self.seen.contains_key(&key) {
+            return false;
+        }
+        self.seen.insert(key, entry.stamp.tick);
+        self.seen_by_age.insert((entry.stamp.tick, key));
+        while self.seen.len() > config.max_seen {
+            let Some((_, oldest)) = self.seen_by_age.pop_first() else { break };
+            self.seen.remove(&oldest);
+        }
+        true
+    }
+
+    /// The source's line, made when it is new.
+    pub(crate) fn source(&mut self, entry: &Entry) -> &mut Source {
+        let source = self.sources.entry(entry.body.source.clone()).or_default();
+        source.entry = Some(source.entry.map_or(entry.index, |first| first.min(entry.index)));
+        if !entry.body.declared.is_empty() {
+            source.declared = entry.body.declared.clone();
+        }
+        source
+    }
+
+    /// Moves the newest time, unless it lies beyond what our own clock makes credible.
+    pub(crate) fn passed(&mut self, entry: &Entry, at: Time) {
+        if at <= entry.body.observed_at.plus_seconds(3600) {
+            self.now = self.now.max(at);
+        }
+        let source = self.source(entry);
+        source.oldest = Some(source.oldest.map_or(at, |old| old.min(at)));
+        source.newest = Some(source.newest.map_or(at, |old| old.max(at)));
+    }
+
+    /// The key of the entry's fact at that time.
+    pub(crate) fn key(entry: &Entry, at: Time) -> Key {
+        (at, entry.body.place.clone(), if entry.body.place.is_none() { entry.index } else { 0 })
+    }
+
+    pub(crate) fn credential(&mut self, entry: &Entry, step: &Credential, config: &Config) {
+        let at = step.occurred.at;
+        let timeline = self.steps.entry(entry.body.source.clone()).or_default();
+        timeline.0.insert(Self::key(entry, at), Noted { entry: entry.index, fact: step.clone() });
+        let lost = shrink(&mut timeline.0, config.max_steps);
+        self.lose(lost);
+    }
+
+    pub(crate) fn action(&mut self, entry: &Entry, action: &Action, config: &Config) {
+        let key = Self::key(entry, action.occurred.at);
+        self.actions.0.insert(key, Noted { entry: entry.index, fact: action.clone() });
+        let lost = shrink(&mut self.actions.0, config.max_facts);
+        self.lose(lost);
+    }
+
+    pub(crate) fn workload(&mut self, entry: &Entry, workload: &Workload, config: &Config) {
+        let looks = self.workloads.entry(workload.uid.clone()).or_default();
+        let at = workload.occurred.at;
+        // A list is taken again and again: of looks that say the same, one after the other, the first is kept.
+        let same = |noted: &Noted<Workload>| Workload { occurred: workload.occurred, ..noted.fact.clone() } == *workload;
+        if looks.0.range(..=at).next_back().is_some_and(|(_, noted)| same(noted)) {
+            return;
+        }
+        let next = looks.0.range(at..).next().filter(|(_, noted)| same(noted)).map(|(at, _)| *at);
+        if let Some(next) = next {
+            looks.0.remove(&next);
+        }
+        looks.0.insert(at, Noted { entry: entry.index, fact: workload.clone() });
+        if self.workloads.len() > config.max_facts {
+            let newest = |looks: &Looks| looks.0.keys().next_back().copied();
+            let oldest = self.workloads.iter().min_by_key(|(uid, looks)| (newest(looks), *uid)).map(|(uid, _)| uid.clone());
+            let lost = oldest.and_then(|uid| self.workloads.remove(&uid)).and_then(|looks| newest(&looks));
+            self.lose(lost);
+        }
+    }
+
+    /// Folds the rows; failures in them are the caller's business.
+    pub(crate) fn edges(&mut self, entry: &Entry, edges: &Edges, config: &Config) {
+        for row in &edges.rows {
+            self.passed(entry, row.first);
+            self.passed(entry, row.last);
+            let source = self.source(entry);
+            source.requests += row.requests;
+            source.tls_seen |= row.tls.is_some();
+            source.serves.extend(row.server_name.clone());
+            source.pods.extend(row.pod.clone());
+            self.row(entry, row, config);
+        }
+    }
+
+    fn row(&mut self, entry: &Entry, row: &EdgeRow, config: &Config) {
+        let key = (entry.body.source.clone(), row.direction, row.peer.clone());
+        let calls = self.calls.entry(key).or_insert_with(|| Calls {
+            first: row.first,
+            last: row.last,
+            requests: 0,
+            names: BTreeSet::new(),
+            statuses: BTreeMap::new(),
+        });
+        calls.first = calls.first.min(row.first);
+        calls.last = calls.last.max(row.last);
+        calls.requests += row.requests;
+        calls.names.extend(row.upstream_name.clone().filter(|name| !name.is_empty() && name != "-"));
+        for answer in &row.answers {
+            let span = calls.statuses.entry(answer.status).or_insert((answer.first, answer.last));
+            *span = (span.0.min(answer.first), span.1.max(answer.last));
+        }
+        if self.calls.len() > config.max_facts {
+            let oldest = self.calls.iter().min_by_key(|(key, calls)| (calls.last, *key)).map(|(key, _)| key.clone());
+            let lost = oldest.and_then(|key| self.calls.remove(&key)).map(|calls| calls.last);
+            self.lose(lost);
+        }
+        if row.direction == Direction::In {
+            self.certificate(entry, row, config);
+        }
+    }
+
+    fn certificate(&mut self, entry: &Entry, row: &EdgeRow, config: &Config) {
+        let Some(tls) = &row.tls else { return };
+        let serial = tls.serial.as_ref().map(|serial| serial.as_str().to_owned());
+        let Some(which) = serial.clone().or_else(|| tls.spiffe_id.clone()).or_else(|| tls.subject.clone()) else { return };
+        if which.is_empty() {
+            return;
+        }
+        let shown = self.shown.entry(row.peer.clone()).or_default();
+        let seen = shown.0.entry((entry.body.source.clone(), which)).or_insert_with(|| Shown {
+            first: row.first,
+            last: row.last,
+            entry: entry.index,
+            verify: tls.verify.clone(),
+            spiffe_id: None,
+            subject: None,
+            serial,
+            issuer: None,
+            not_before: None,
+            not_after: None,
+        });
+        if row.first < seen.first {
+            (seen.first, seen.entry) = (row.first, entry.index);
+        }
+        seen.last = seen.last.max(row.last);
+        seen.verify = seen.verify.clone().max(tls.verify.clone());
+        fill(&mut seen.spiffe_id, tls.spiffe_id.as_ref().filter(|id| !id.is_empty()));
+        fill(&mut seen.subject, tls.subject.as_ref().filter(|name| !name.is_empty()));
+        fill(&mut seen.issuer, tls.issuer.as_ref().filter(|name| !name.is_empty()));
+        fill(&mut seen.not_before, tls.not_before.as_ref());
+        fill(&mut seen.not_after, tls.not_after.as_ref());
+        if self.shown.len() > config.max_facts {
+            let newest = |certificates: &Certificates| certificates.0.values().map(|shown| shown.last).max();
+            let oldest = self.shown.iter().min_by_key(|(address, list)| (newest(list), *address)).map(|(a, _)| a.clone());
+            let lost = oldest.and_then(|address| self.shown.remove(&address)).and_then(|list| newest(&list));
+            self.lose(lost);
+        }
+    }
+
+    pub(crate) fn import(&mut self, entry: &Entry, import: &Import) -> bool {
+        let source = self.source(entry);
+        for (level, n) in &import.levels {
+            *source.levels.entry(level.clone()).or_default() += n;
+        }
+        source.understood += import.understood;
+        let before = source.complete_to;
+        source.complete_to = before.max(import.complete_to);
+        let moved = source.complete_to != before;
+        for at in [import.oldest, import.newest].into_iter().flatten() {
+            self.passed(entry, at);
+        }
+        moved
+    }
+
+    pub(crate) fn watermark(&mut self, mark: &Watermark) {
+        let source = self.sources.entry(mark.source.clone()).or_default();
+        source.complete_to = source.complete_to.max(mark.complete_to);
+        source.newest = source.newest.max(mark.newest);
+    }
+
+    /// Forgets what lies beyond the reach.
+    pub(crate) fn age(&mut self, config: &Config) {
+        let end = (self.now.plus_seconds(-config.reach_seconds), None, 0);
+        for timeline in self.steps.values_mut() {
+            timeline.0 = timeline.0.split_off(&end);
+        }
+        self.actions.0 = self.actions.0.split_off(&end);
+        self.calls.retain(|_, calls| calls.last >= end.0);
+        for certificates in self.shown.values_mut() {
+            certificates.0.retain(|_, shown| shown.last >= end.0);
+        }
+        self.shown.retain(|_, certificates| !certificates.0.is_empty());
+    }
+
+    fn lose(&mut self, lost: Option<Time>) {
+        if let Some(at) = lost {
+            self.evicted += 1;
+            self.forgotten = self.forgotten.max(Some(at));
+        }
+    }
+
+    /// Steps of one source between two times.
+    pub(crate) fn steps_of(&self, source: &SourceId, from: Time, to: Time) -> Vec<(Time, u64, &Credential)> {
+        let Some(timeline) = self.steps.get(source) else { return Vec::new() };
+        timeline.between(from, to).map(|(at, noted)| (at, noted.entry, &noted.fact)).collect()
+    }
+
+    /// Sources of a kind that have credential steps.
+    pub(crate) fn stepping(&self, kind: SourceKind) -> impl Iterator<Item = &SourceId> {
+        self.steps.keys().filter(move |source| source.kind == kind)
+    }
+
+    /// The SPIFFE ID that a server signed that serial for.
+    pub(crate) fn signed(&self, serial: &str) -> Option<(&str, u64)> {
+        self.stepping(SourceKind::Spire).find_map(|source| {
+            self.steps[source].0.values().find_map(|noted| {
+                let step = &noted.fact;
+                let hit = step.event == CredentialEvent::Signed
+                    && step.serial.as_ref().is_some_and(|number| number.as_str() == serial);
+                if hit { step.spiffe_id.as_deref().map(|id| (id, noted.entry)) } else { None }
+            })
+        })
+    }
+}
+
+/// Keeps the smaller of two claims, so that arrival does not matter.
+fn fill<T: Ord + Clone>(slot: &mut Option<T>, value: Option<&T>) {
+    if let Some(value) = value {
+        match slot {
+            Some(old) if old <= value => {}
+            _ => *slot = Some(value.clone()),
+        }
+    }
+}
+
+/// Drops the oldest beyond the limit; the time of the newest that was dropped.
+fn shrink<V>(map: &mut BTreeMap<Key, V>, limit: usize) -> Option<Time> {
+    let mut lost = None;
+    while map.len() > limit {
+        lost = map.pop_first().map(|((at, ..), _)| at);
+    }
+    lost
+}
+
+/// The kind of a fact that the fold keeps by line.
+pub(crate) fn occurred(fact: &Fact) -> Option<Time> {
+    match fact {
+        Fact::Handshake(handshake) => Some(handshake.occurred.at),
+        Fact::Credential(step) => Some(step.occurred.at),
+        Fact::Action(action) => Some(action.occurred.at),
+        Fact::Workload(workload) => Some(workload.occurred.at),
+        Fact::Edges(edges) => edges.rows.iter().map(|row| row.first).min(),
+        _ => None,
+    }
+}

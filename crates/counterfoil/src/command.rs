@@ -1,0 +1,231 @@
+//! One function per command: reads its arguments, does it, prints.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+use model::{SourceId, Time, identity::{DEFAULT_CLUSTER, Declared, SourceKind}};
+use serde::Serialize;
+use toml::Value;
+
+use crate::{
+    answer,
+    ask::Asked,
+    cli::{self, Command, ConfigCommand, LedgerCommand, Output},
+    config::{self, Flags, Loaded},
+    demo, explain, feed,
+    intake::now,
+    lines, own, render, serve,
+};
+
+/// Runs a command. Exit codes: 0 done, 1 refuted (`verify`), 2 could not.
+pub fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Demo(args) => demo::run(args.keep)?,
+        Command::Serve(args) => serve::run(serving(args)?)?,
+        Command::Explain(args) => explain::run(&args)?,
+        Command::Why(args) => why(&args)?,
+        Command::Search(args) => search(args)?,
+        Command::Show(args) => show(&args)?,
+        Command::Doctor(args) => doctor(&args)?,
+        Command::Import(args) => import(args)?,
+        Command::Verify(args) => return verify(&args),
+        Command::Checkpoint(args) => checkpoint(args)?,
+        Command::Init(args) => init(args)?,
+        Command::Ledger(cli::Ledger { command: LedgerCommand::AcceptRollback(args) }) => accept_rollback(args)?,
+        Command::Config(cli::ConfigArgs { command: ConfigCommand::Check(args) }) => check(args)?,
+        Command::Config(cli::ConfigArgs { command: ConfigCommand::Schema }) => println!("{}", config::schema()?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(value: impl ToString) -> Value {
+    Value::String(value.to_string())
+}
+
+fn data_flag(data: Option<PathBuf>) -> Flags {
+    data.into_iter().map(|data| ("--data", "data", text(data.display()))).collect()
+}
+
+fn loaded(args: cli::DataOnly) -> Result<Loaded> {
+    config::load(args.config.as_deref(), data_flag(args.data))
+}
+
+fn serving(args: cli::Serve) -> Result<Loaded> {
+    let mut flags = data_flag(args.data);
+    flags.extend(args.intake.map(|address| ("--intake", "intake.listen", text(address))));
+    flags.extend(args.api.map(|address| ("--api", "api.listen", text(address))));
+    config::load(args.config.as_deref(), flags)
+}
+
+/// Prints an answer in the wanted form. Colours are stripped where there is no terminal.
+fn print<T: Serialize>(output: Output, answer: &T, rows: &[impl Serialize], table: impl FnOnce(&T) -> String) -> Result<()> {
+    match output {
+        Output::Table => anstream::println!("{}", table(answer)),
+        Output::Json => println!("{}", serde_json::to_string_pretty(answer)?),
+        Output::Jsonl => {
+            for row in rows {
+                println!("{}", serde_json::to_string(row)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn search(args: cli::Search) -> Result<()> {
+    let from = match &args.since {
+        None => args.from,
+        Some(since) => Some(now().plus_seconds(-seconds(since)?)),
+    };
+    let ask = answer::search::Ask { query: args.query, from, to: args.to, limit: args.limit, after: args.after };
+    let answer = Asked::open(&args.ask)?.search(&ask)?;
+    print(args.ask.output, &answer, &answer.hits, render::search::text)
+}
+
+fn why(args: &cli::Why) -> Result<()> {
+    let answer = Asked::open(&args.ask)?.why(&args.what, args.at)?;
+    print(args.ask.output, &answer, &answer.failures, render::why::text)
+}
+
+fn show(args: &cli::Show) -> Result<()> {
+    let asked = Asked::open(&args.ask)?;
+    let answer = asked.show(&args.what)?;
+    print(args.ask.output, &answer, &answer.records, render::show::text)?;
+    if args.steps {
+        for entry in answer.entries.iter().filter(|entry| entry.kind == "run") {
+            let shown = asked.show(&format!("#{}", entry.index))?;
+            let run = shown.entry.and_then(|e| e.body.pointer("/fact/run").cloned());
+            if let Some(run) = run.and_then(|run| serde_json::from_value::<model::run::Run>(run).ok()) {
+                let mut out = String::new();
+                render::show::steps(&mut out, &run.name, &run.steps);
+                anstream::print!("{out}");
+            }
+        }
+    }
+    if args.proof {
+        let of_entry = answer.entry.iter().map(|entry| entry.index);
+        let mut entries: Vec<u64> = of_entry.chain(answer.entries.iter().map(|entry| entry.index)).collect();
+        entries.sort_unstable();
+        entries.dedup();
+        for index in entries {
+            println!("# entry {index}\n{}", asked.proof(index)?);
+        }
+    }
+    Ok(())
+}
+
+fn doctor(args: &cli::Doctor) -> Result<()> {
+    let answer = Asked::open(&args.ask)?.doctor()?;
+    print(args.ask.output, &answer, &answer.sources, render::doctor::text)
+}
+
+/// `90s`, `30m`, `24h`, `7d` in seconds.
+fn seconds(text: &str) -> Result<i64> {
+    let wrong = || format!("--since {text:?}: write a number and s, m, h or d, such as 24h");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).with_context(wrong)?;
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => bail!(wrong()),
+    };
+    let number: i64 = number.parse().with_context(wrong)?;
+    number.checked_mul(factor).filter(|seconds| *seconds >= 0).with_context(wrong)
+}
+
+fn import(args: cli::Import) -> Result<()> {
+    let kind = SourceKind::from_format(&args.format).with_context(|| {
+        let known: Vec<_> = SourceKind::LINES.iter().map(|k| k.as_str()).collect();
+        format!("--format {:?} is not known; formats: {}", args.format, known.join(", "))
+    })?;
+    let config = loaded(cli::DataOnly { data: args.data, config: args.config })?.config;
+    let declare = args.declare;
+    let id = SourceId {
+        cluster: declare.cluster.unwrap_or_else(|| DEFAULT_CLUSTER.to_owned()),
+        kind,
+        name: args.source,
+        instance: String::new(),
+    };
+    let declared = Declared {
+        namespace: declare.namespace,
+        workload: declare.workload,
+        node: declare.node,
+        zone: declare.zone.clone(),
+    };
+    let zone = config::zone_of(declare.zone.as_deref())?;
+    let mut feeds = Vec::new();
+    for path in &args.files {
+        feeds.push(feed::Feed {
+            id: id.clone(),
+            declared: declared.clone(),
+            zone,
+            format: lines::format(kind, declare.log_format.as_deref())?,
+            bytes: feed::read(path)?,
+        });
+    }
+    let sum = feed::import(&config, &feeds, args.complete_to)?;
+    let range = sum.range.map(|(first, last)| format!(", #{first}..#{last}")).unwrap_or_default();
+    anstream::println!(
+        "{} lines ({} not understood) of {} files became {} entries{range}",
+        sum.lines, sum.opaque, feeds.len(), sum.entries
+    );
+    Ok(())
+}
+
+fn init(args: cli::Init) -> Result<()> {
+    let mut flags = data_flag(args.data);
+    flags.extend(args.origin.map(|origin| ("--origin", "origin", text(origin))));
+    let config = config::load(args.config.as_deref(), flags)?.config;
+    serve::init(&config)?;
+    println!("created a ledger in {}", config.data.display());
+    Ok(())
+}
+
+fn checkpoint(args: cli::DataOnly) -> Result<()> {
+    let config = loaded(args)?.config;
+    let log = crate::log::Log::folder(&config.data).with_context(|| format!("read {}", config.data.display()))?;
+    print!("{}", log.note());
+    Ok(())
+}
+
+fn accept_rollback(args: cli::DataOnly) -> Result<()> {
+    let config = loaded(args)?.config;
+    let kept = ledger::accept_rollback(&serve::ledger_config(&config), config.origin.as_deref(), own::notice_body)
+        .with_context(|| format!("restore service of the ledger in {}", config.data.display()))?;
+    println!("the ledger goes on under a new origin with {kept} entries; its next entry names the old checkpoint");
+    Ok(())
+}
+
+fn check(args: cli::DataOnly) -> Result<()> {
+    let loaded = loaded(args)?;
+    for (name, (value, origin)) in &loaded.origins {
+        println!("{name} = {value}   # {origin}");
+    }
+    Ok(())
+}
+
+/// Whatever is given: a data folder (with `ledger/` in it), or a folder of any C2SP tlog-tiles log.
+fn verify(args: &cli::Verify) -> Result<ExitCode> {
+    let given = args.data.clone().unwrap_or_else(|| PathBuf::from("./data"));
+    let report = crate::verify::check(&given, args.checkpoint.as_deref(), args.vkey.as_deref())?;
+    print(args.output, &report, &[&report], crate::verify::text)?;
+    Ok(report.exit_code())
+}
+
+/// The moment that a report is made, for tests of the renderers.
+#[cfg(test)]
+pub(crate) const MOMENT: Time = Time::from_seconds(1_795_447_259);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(seconds("90s").unwrap(), 90);
+        assert_eq!(seconds("7d").unwrap(), 604_800);
+        for bad in ["", "h", "5", "5w", "-5s", "99999999999999999999d", "ü"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Entries about ourselves: heartbeats, and what the ledger has to tell. They are evidence too.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use ingest::Draft;
+use ledger::{Lane, Notice};
+use model::{
+    Body, Fact, SourceId, Time,
+    identity::{DEFAULT_CLUSTER, Declared, SourceKind, Submitter},
+    own::{Clock, Gap, Heartbeat, LedgerNote, Watermark},
+};
+
+use crate::{
+    derive::hex,
+    desk::{Arrival, Desk},
+    intake::now,
+};
+
+/// Time between heartbeats.
+pub const PERIOD: Duration = Duration::from_secs(10);
+
+/// Sources per heartbeat entry, so that a body stays within its limit.
+const SOURCES_PER_ENTRY: usize = 40;
+
+/// One life of the process.
+#[derive(Clone, Debug)]
+pub struct Life(String);
+
+impl Life {
+    /// A new one, told from others by 64 random bits.
+    pub fn new() -> Result<Self> {
+        let mut bytes = [0u8; 8];
+        getrandom::fill(&mut bytes).context("draw a random number")?;
+        Ok(Self(hex(&bytes)))
+    }
+}
+
+/// Which heartbeat of a life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// One of many.
+    Beat,
+    /// The last one: whatever is missing after it, we were not there.
+    Last,
+}
+
+/// The first entry of a life.
+pub fn first(desk: &Arc<Desk>, life: &Life) {
+    beat(desk, life, "first");
+}
+
+/// A heartbeat over all sources.
+pub fn heartbeat(desk: &Arc<Desk>, life: &Life, phase: Phase) {
+    beat(desk, life, if phase == Phase::Last { "last" } else { "beat" });
+}
+
+fn beat(desk: &Arc<Desk>, life: &Life, phase: &str) {
+    let marks = desk.watermarks.all();
+    let of = |sources: &[Watermark]| {
+        Fact::Heartbeat(Heartbeat { life: life.0.clone(), phase: phase.to_owned(), sources: sources.to_vec() })
+    };
+    let facts = if marks.is_empty() { vec![of(&[])] } else { marks.chunks(SOURCES_PER_ENTRY).map(of).collect() };
+    keep(desk, facts);
+}
+
+/// Turns what the ledger tells into an entry.
+pub fn notice(desk: &Arc<Desk>, notice: &Notice) {
+    tracing::warn!(?notice, "the ledger tells");
+    keep(desk, vec![fact(notice)]);
+}
+
+/// The fact of a notice.
+fn fact(notice: &Notice) -> Fact {
+    let time = |at: &chrono::DateTime<chrono::Utc>| Time(at.timestamp_nanos_opt().unwrap_or_default());
+    match notice {
+        Notice::ClockStep { expected, actual } => {
+            Fact::Clock(Clock { step_ms: actual.signed_duration_since(expected).num_milliseconds() })
+        }
+        Notice::Cut { path, offset, bytes, index } => Fact::Ledger(LedgerNote {
+            what: "cut".into(),
+            detail: format!(
+                "an unfinished write of {bytes} bytes at {offset} in {} was cut off; its first entry would have been \
+                 #{index}; it was never acknowledged",
+                name(path)
+            ),
+        }),
+        Notice::Damage { path, offset, quarantined, first, lost, restored } => Fact::Ledger(LedgerNote {
+            what: "damaged".into(),
+            detail: format!(
+                "{} is damaged at {offset}: {lost} entries from #{first} were lost, {restored} of them found again in \
+                 entry bundles; the file is kept as {}",
+                name(path),
+                name(quarantined)
+            ),
+        }),
+        Notice::Gap { since, until, push, pull } => Fact::Gap(Gap {
+            what: "disk_full".into(),
+            source: None,
+            count: Some(push + pull),
+            from: Some(time(since)),
+            to: until.as_ref().map(time),
+            detail: format!("senders were refused because disk space is short: {push} that do not come back, {pull} that do"),
+        }),
+        Notice::RolledBack { old_origin, old_checkpoint, new_origin, kept } => Fact::Ledger(LedgerNote {
+            what: "rolled_back".into(),
+            detail: format!(
+                "the log {old_origin} goes on as {new_origin} with {kept} of its entries; its last checkpoint was {}",
+                old_checkpoint.as_deref().unwrap_or("not known")
+            ),
+        }),
+    }
+}
+
+/// The body of a notice, for the one entry that the ledger writes before it is open.
+pub fn notice_body(notice: &Notice) -> Vec<u8> {
+    let body = Body {
+        v: Body::VERSION,
+        source: source(),
+        declared: Declared::default(),
+        parser: PARSER.into(),
+        observed_at: now(),
+        submitter: Submitter::Counterfoil,
+        place: None,
+        payload: None,
+        redacted: Vec::new(),
+        cut: Vec::new(),
+        fact: fact(notice),
+    };
+    serde_json::to_vec(&body).unwrap_or_default() // plain data: cannot fail
+}
+
+const PARSER: &str = "own/1";
+
+fn source() -> SourceId {
+    SourceId {
+        cluster: DEFAULT_CLUSTER.to_owned(),
+        kind: SourceKind::Counterfoil,
+        name: "counterfoil".to_owned(),
+        instance: String::new(),
+    }
+}
+
+fn name(path: &std::path::Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Writes own entries and waits for them; trouble is logged, since nobody else could be told.
+fn keep(desk: &Arc<Desk>, facts: Vec<Fact>) {
+    let drafts = facts.into_iter().map(|fact| Draft { place: None, parser: PARSER, fact, cut: Vec::new() }).collect();
+    let arrival = Arrival {
+        source: source(),
+        declared: Declared::default(),
+        observed_at: now(),
+        submitter: Submitter::Counterfoil,
+        payload: None,
+        redacted: Vec::new(),
+        drafts,
+        position: None,
+    };
+    if let Err(error) = desk.submit_wait(Lane::Own, arrival) {
+        desk.metrics.trouble("own_entry");
+        tracing::error!(%error, "an entry about ourselves could not be kept");
+    }
+}

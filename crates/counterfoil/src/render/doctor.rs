@@ -1,0 +1,50 @@
+//! `counterfoil doctor` as a table.
+
+use comfy_table::{ContentArrangement, Table, presets};
+
+use super::{BAD, UNSURE, footer, paint, safe, span};
+use crate::answer::DoctorAnswer;
+
+/// The table, the ledger's line and the footer.
+pub fn text(answer: &DoctorAnswer) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["SOURCE", "LAST", "COMPLETE TO", "ENTRIES", "CAN SHOW", "CANNOT, AND THE ONE LINE THAT CHANGES IT"]);
+    for line in &answer.sources {
+        let cannot: Vec<_> =
+            line.cannot_show.iter().map(|blind| format!("{}  {}", safe(&blind.what, 100), safe(&blind.fix, 100))).collect();
+        let opaque = if line.opaque > 0 { format!(" ({} not understood)", line.opaque) } else { String::new() };
+        table.add_row([
+            safe(&line.source.to_string(), 60),
+            span(answer.through.asked_at - line.last_observed),
+            line.complete_to.map_or_else(|| "nobody vouches".into(), super::moment),
+            format!("{}{opaque}", line.entries),
+            line.can_show.join(", "),
+            if cannot.is_empty() { "-".into() } else { cannot.join("; ") },
+        ]);
+    }
+    let mut out = String::new();
+    if answer.sources.is_empty() {
+        out.push_str("no source has sent anything yet: README, \"Point Tekton at it\" and \"Point NGINX at it\"\n");
+    } else {
+        out.push_str(&table.lines().map(|line| line.trim_end().to_owned() + "\n").collect::<String>());
+    }
+    let disk = answer.free_bytes.map_or_else(|| "disk: unknown".into(), |b| format!("{} MiB free", b >> 20));
+    out.push_str(&format!(
+        "ledger {} · {} entries, {} sealed · index {} behind · {disk}\n",
+        safe(&answer.origin, 80),
+        answer.through.ledger,
+        answer.sealed,
+        answer.through.ledger.saturating_sub(answer.through.entries),
+    ));
+    if answer.witnesses.is_empty() {
+        let none = "witness: NONE. Nobody outside holds a checkpoint: who holds the signing key could rewrite all of this.";
+        out.push_str(&format!("{} Keep the output of `counterfoil checkpoint` elsewhere.\n", paint(BAD, none)));
+    }
+    if answer.sources.iter().any(|s| s.complete_to.is_none()) {
+        out.push_str(&paint(UNSURE, "sources that nobody vouches for cannot prove absence: say complete_to= when posting, or follow the file"));
+        out.push('\n');
+    }
+    out.push_str(&footer(&answer.through, ""));
+    out
+}

@@ -1,0 +1,342 @@
+//! `counterfoil serve`: the wiring, and the only place that spawns.
+//!
+//! ```text
+//! intake listener ─► desk ─► ledger ─► derive thread ─► index ─► api listener
+//! follow thread ───────┘        └─ notices thread ─► desk
+//! heartbeat task ──────┘
+//! ```
+//! Both listeners are bound first and answer 503 until the ledger's lock is ours, so that a rolling restart loses no
+//! delivery: Tekton tries for 20 s.
+
+pub mod listener;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use ledger::{Ledger, Notice};
+use serde::{Deserialize, Serialize};
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::{
+    api::Api,
+    config::{Config, Loaded},
+    derive::Derived,
+    desk::Desk,
+    follow::{self, Follower},
+    intake::Intake,
+    keys::Keys,
+    log::Log,
+    metrics::Metrics,
+    own, people::People,
+    telemetry,
+};
+use listener::Limits;
+
+/// Where a running server is reached: `serving.json` in its data folder, for the command line and for scripts that
+/// asked for free ports.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Serving {
+    /// Process id.
+    pub pid: u32,
+    /// Address of the intake listener.
+    pub intake: SocketAddr,
+    /// Address of the api listener.
+    pub api: SocketAddr,
+}
+
+impl Serving {
+    /// Path of the file.
+    pub fn path(data: &Path) -> PathBuf {
+        data.join("serving.json")
+    }
+
+    /// Reads it; `None` when nothing serves this folder (or it ended without cleaning up and left nothing).
+    pub fn read(data: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(Self::path(data)).ok()?).ok()
+    }
+}
+
+/// Creates what a new ledger needs. `head` of an old one is never overwritten.
+pub fn init(config: &Config) -> Result<()> {
+    fs::create_dir_all(&config.data).with_context(|| format!("create {}", config.data.display()))?;
+    ledger::init(&ledger_config(config), config.origin.as_deref())
+        .with_context(|| format!("create a ledger in {}", config.data.display()))?;
+    Keys::create(&config.data)
+}
+
+/// The ledger's part of the configuration.
+pub fn ledger_config(config: &Config) -> ledger::Config {
+    ledger::Config { head: config.head.clone(), ..ledger::Config::new(&config.data) }
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub fn run(loaded: Loaded) -> Result<()> {
+    let config = loaded.config;
+    let _telemetry = telemetry::start(&config.telemetry)?;
+    if !loaded.from_file && !config.data.join("ledger").exists() {
+        init(&config)?;
+        tracing::info!(data = %config.data.display(), "a new ledger was created");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("serve")
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let metrics = Arc::new(Metrics::default());
+    let keys = Keys::open(&config.data)?;
+    let desk = Arc::new(Desk::new(&keys, People::open(&config.data)?, Arc::clone(&metrics)));
+    let api = Arc::new(Api::new(&config.api, Arc::clone(&desk)));
+    let intake = Arc::new(Intake::new(config.intake.clone(), Arc::clone(&desk))?);
+
+    let bind = |address: SocketAddr| async move {
+        TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))
+    };
+    let intake_listener = bind(config.intake.listen).await?;
+    let api_listener = bind(config.api.listen).await?;
+    let serving = Serving {
+        pid: std::process::id(),
+        intake: intake_listener.local_addr().context("address of the intake listener")?,
+        api: api_listener.local_addr().context("address of the api listener")?,
+    };
+    let (stop, stopped) = watch::channel(false);
+    let limits = Limits {
+        connections: config.intake.max_connections,
+        header_timeout: Duration::from_secs(config.intake.read_timeout_seconds),
+    };
+    let listeners = [
+        tokio::spawn(listener::run(intake_listener, intake.router(), limits, stopped.clone())),
+        tokio::spawn(listener::run(api_listener, Arc::clone(&api).router(), limits, stopped.clone())),
+    ];
+
+    let workers = open(&config, &desk, &api, stopped.clone(), &serving).await?;
+    announce(&config, &serving)?;
+    wait_for_end(&desk).await;
+
+    tracing::info!("stopping: open requests end, then the ledger is sealed");
+    let _ = stop.send(true); // receivers that are gone have stopped already
+    for listener in listeners {
+        let _ = listener.await; // a panic in a listener has been logged; the ledger is closed all the same
+    }
+    let ended = tokio::task::spawn_blocking(move || workers.end()).await.context("end the workers")?;
+    let _ = fs::remove_file(Serving::path(&config.data)); // a stale one is harmless: its port answers nobody
+    ended
+}
+
+/// Threads beside the runtime, and what ends them.
+struct Workers {
+    /// No more input.
+    stop: Arc<AtomicBool>,
+    inputs: Vec<JoinHandle<()>>,
+    /// Nothing more to follow.
+    closed: Arc<AtomicBool>,
+    followers: Vec<JoinHandle<()>>,
+    desk: Arc<Desk>,
+    ledger: Arc<Ledger>,
+    life: own::Life,
+}
+
+impl Workers {
+    /// Ends the inputs, writes the last heartbeat, closes the ledger, and lets the derived world finish.
+    fn end(self) -> Result<()> {
+        self.stop.store(true, Ordering::Release);
+        for thread in self.inputs {
+            let _ = thread.join(); // a panic has been logged by its hook
+        }
+        own::heartbeat(&self.desk, &self.life, own::Phase::Last);
+        let closed = self.ledger.close();
+        self.closed.store(true, Ordering::Release);
+        for thread in self.followers {
+            let _ = thread.join();
+        }
+        closed.context("close the ledger")
+    }
+}
+
+/// Waits for the lock, opens the ledger and starts everything that needs it.
+async fn open(
+    config: &Config,
+    desk: &Arc<Desk>,
+    api: &Arc<Api>,
+    stopped: watch::Receiver<bool>,
+    serving: &Serving,
+) -> Result<Workers> {
+    let opened = loop {
+        let of = ledger_config(config);
+        let opened = tokio::task::spawn_blocking(move || Ledger::open(&of)).await.context("open the ledger")?;
+        match opened {
+            Err(ledger::Error::Locked { .. }) => {
+                tracing::warn!(intake = %serving.intake, "another process holds the ledger; answering 503 until it ends");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            other => break other.with_context(|| format!("open the ledger in {}", config.data.display()))?,
+        }
+    };
+    let ledger = Arc::new(opened.ledger);
+    let log = Log::Open(Arc::clone(&ledger));
+    let life = own::Life::new()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    desk.open(Arc::clone(&ledger));
+    own::first(desk, &life);
+
+    let closed = Arc::new(AtomicBool::new(false));
+    let followers = vec![spawn("derive", {
+        let (ledger, config, closed) = (Arc::clone(&ledger), config.clone(), Arc::clone(&closed));
+        let (api, metrics) = (Arc::clone(api), Arc::clone(&desk.metrics));
+        move || derive(&config, &ledger, &log, &api, &metrics, &closed)
+    })?];
+    let mut inputs = vec![spawn("notices", {
+        let (desk, stop) = (Arc::clone(desk), Arc::clone(&stop));
+        move || notices(&desk, &opened.notices, &stop)
+    })?];
+    let positions = ledger.positions();
+    let files = config.source.iter().map(|s| Follower::new(s, &positions)).collect::<Result<Vec<_>>>()?;
+    if !files.is_empty() {
+        let (desk, stop) = (Arc::clone(desk), Arc::clone(&stop));
+        inputs.push(spawn("follow", move || follow(files, &desk, &stop))?);
+    }
+    tokio::spawn(beat(Arc::clone(desk), life.clone(), stopped));
+    Ok(Workers { stop, inputs, closed, followers, desk: Arc::clone(desk), ledger, life })
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(run).with_context(|| format!("start the thread {name}"))
+}
+
+/// Tells people and scripts where we are.
+fn announce(config: &Config, serving: &Serving) -> Result<()> {
+    let path = Serving::path(&config.data);
+    let new = path.with_extension("tmp");
+    fs::write(&new, serde_json::to_vec(serving)?).with_context(|| format!("write {}", new.display()))?;
+    fs::rename(&new, &path).with_context(|| format!("rename {}", new.display()))?;
+    tracing::info!(
+        intake = %format_args!("http://{}", serving.intake),
+        api = %format_args!("http://{}", serving.api),
+        data = %config.data.display(),
+        "serving"
+    );
+    Ok(())
+}
+
+/// Returns on SIGTERM, SIGINT, or when the ledger has stopped by itself (a failed fsync is never retried).
+async fn wait_for_end(desk: &Desk) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        tracing::error!("signals cannot be caught; stopping");
+        return;
+    };
+    let mut look = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        tokio::select! {
+            _ = term.recv() => return,
+            _ = int.recv() => return,
+            _ = look.tick() => {
+                if let Some(why) = desk.ledger().and_then(|ledger| ledger.failure()) {
+                    tracing::error!(%why, "the ledger has stopped; nothing is acknowledged any more");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn beat(desk: Arc<Desk>, life: own::Life, mut stopped: watch::Receiver<bool>) {
+    let mut every = tokio::time::interval(own::PERIOD);
+    every.tick().await; // the first one fires at once; the first heartbeat has been written
+    loop {
+        tokio::select! {
+            _ = every.tick() => {
+                let (desk, life) = (Arc::clone(&desk), life.clone());
+                let _ = tokio::task::spawn_blocking(move || own::heartbeat(&desk, &life, own::Phase::Beat)).await;
+            }
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+fn follow(mut followers: Vec<Follower>, desk: &Arc<Desk>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Acquire) {
+        let began = Instant::now();
+        for follower in &mut followers {
+            follower.look(desk);
+        }
+        thread::sleep(follow::PERIOD.saturating_sub(began.elapsed()));
+    }
+}
+
+fn notices(desk: &Arc<Desk>, notices: &Receiver<Notice>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Acquire) {
+        match notices.recv_timeout(Duration::from_millis(200)) {
+            Ok(notice) => own::notice(desk, &notice),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// Keeps the derived world going. After trouble (a full disk, a damaged index) it is opened again from its last
+/// snapshot; meanwhile searches answer 503 and intake does not notice.
+fn derive(config: &Config, ledger: &Ledger, log: &Log, api: &Api, metrics: &Arc<Metrics>, closed: &AtomicBool) {
+    loop {
+        let result = Derived::open(&config.data, log, config.derive.index_memory_bytes, Arc::clone(metrics)).and_then(
+            |mut derived| {
+                api.open(log.clone(), &derived);
+                follow_ledger(&mut derived, ledger, log, &config.derive, closed)
+            },
+        );
+        let Err(error) = result else { return };
+        metrics.trouble("derive");
+        tracing::error!(error = format!("{error:#}"), "the derived world has stopped; opening it again");
+        api.shut(&error);
+        for _ in 0..50 {
+            if closed.load(Ordering::Acquire) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// Follows the ledger until it is closed and nothing is left.
+fn follow_ledger(
+    derived: &mut Derived,
+    ledger: &Ledger,
+    log: &Log,
+    config: &crate::config::Derive,
+    closed: &AtomicBool,
+) -> Result<()> {
+    let every = Duration::from_millis(config.commit_ms);
+    let mut last_commit = Instant::now();
+    loop {
+        let ending = closed.load(Ordering::Acquire);
+        let caught_up = derived.step(log)? == 0;
+        if derived.is_dirty() && (last_commit.elapsed() >= every || (caught_up && ending)) {
+            derived.commit()?;
+            last_commit = Instant::now();
+        }
+        if derived.since_snapshot() >= config.snapshot_entries || (ending && caught_up) {
+            derived.snapshot()?;
+        }
+        if caught_up {
+            if ending {
+                return Ok(());
+            }
+            let wait = if derived.is_dirty() { every.saturating_sub(last_commit.elapsed()) } else { every };
+            ledger.wait_beyond(derived.next(), wait.max(Duration::from_millis(1)));
+        }
+    }
+}

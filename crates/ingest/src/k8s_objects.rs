@@ -1,0 +1,261 @@
+//! `kubectl get pods,replicasets -A -o json` becomes one [`Workload`] per object.
+//!
+//! A document is a Kubernetes list, an object of its own, or a list with the time of its taking around it:
+//! `{"at":"2026-…Z","list":{…}}`. Lists do not say when they were taken (their `metadata.resourceVersion` is no
+//! time), so without one it is when we received them, graded *inferred*.
+
+use model::{
+    Fact, Grade, When,
+    fact::Workload,
+    workload::{ContainerImage, Owner},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    Context, Draft, Outcome, fit,
+    json::{List, Map, Str},
+};
+
+/// Parser and version, as written in entries.
+pub const PARSER: &str = "k8s-objects/1";
+
+/// Most objects of one list.
+const OBJECTS: usize = 65_536;
+
+/// Reads one document, or several one after another: the indented form of `kubectl`, or a document a line. Objects of
+/// other kinds are passed over. What cannot be read ends the reading; what was read before it stays.
+pub fn parse(document: &[u8], context: &Context<'_>, out: &mut Vec<Draft>) -> Outcome {
+    let before = out.len();
+    for document in serde_json::Deserializer::from_slice(document).into_iter::<&RawValue>() {
+        let read = document.and_then(|raw| read(raw, None, context, out));
+        match read {
+            Ok(0) => {}
+            Ok(omitted) => {
+                let detail = format!("{omitted} objects beyond the first {OBJECTS} of one list were not read");
+                return Outcome::Opaque("too_many", detail);
+            }
+            Err(error) => return Outcome::Opaque("not_a_kubernetes_list", error.to_string()),
+        }
+    }
+    if out.len() > before { Outcome::Understood } else { Outcome::Passed }
+}
+
+/// Reads one document; `taken` is the time that stood around it. Says how many objects were left out.
+fn read(raw: &RawValue, taken: Option<When>, context: &Context<'_>, out: &mut Vec<Draft>) -> serde_json::Result<u64> {
+    let document: Document<'_> = serde_json::from_str(raw.get())?;
+    let taken = taken.or_else(|| document.at.time().map(When::exact));
+    if let Some(list) = document.list {
+        // Only the list inside: nesting goes no further.
+        return if taken.is_some() || document.kind.get().is_none() { read_list(list, taken, context, out) } else { Ok(0) };
+    }
+    read_list(raw, taken, context, out)
+}
+
+fn read_list(raw: &RawValue, taken: Option<When>, context: &Context<'_>, out: &mut Vec<Draft>) -> serde_json::Result<u64> {
+    let taken = taken.unwrap_or(When { at: context.observed_at, within_ms: 0, zone: Grade::Inferred });
+    let list: Objects<'_> = serde_json::from_str(raw.get())?;
+    let Some(items) = list.items else {
+        out.extend(workload(&serde_json::from_str(raw.get())?, list.kind.get(), taken));
+        return Ok(0);
+    };
+    // The API server leaves `kind` out of the items of a `PodList`; kubectl writes it into those of a `List`.
+    let kind = list.kind.get().and_then(|kind| kind.strip_suffix("List"));
+    for item in &items.items {
+        out.extend(workload(&serde_json::from_str(item.get())?, kind, taken));
+    }
+    Ok(items.omitted())
+}
+
+#[derive(Deserialize)]
+struct Document<'a> {
+    #[serde(borrow, default)]
+    kind: Str<'a>,
+    /// When the list was taken, beside `list`.
+    #[serde(borrow, default)]
+    at: Str<'a>,
+    #[serde(borrow, default)]
+    list: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Objects<'a> {
+    #[serde(borrow, default)]
+    kind: Str<'a>,
+    #[serde(borrow, default)]
+    items: Option<List<&'a RawValue, OBJECTS>>,
+}
+
+#[derive(Deserialize)]
+struct Object<'a> {
+    #[serde(borrow, default)]
+    kind: Str<'a>,
+    #[serde(borrow, default)]
+    metadata: Metadata<'a>,
+    #[serde(borrow, default)]
+    spec: Spec<'a>,
+    #[serde(borrow, default)]
+    status: Status<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata<'a> {
+    #[serde(borrow)]
+    namespace: Str<'a>,
+    #[serde(borrow)]
+    name: Str<'a>,
+    #[serde(borrow)]
+    uid: Str<'a>,
+    #[serde(borrow)]
+    creation_timestamp: Str<'a>,
+    #[serde(borrow)]
+    deletion_timestamp: Str<'a>,
+    #[serde(borrow)]
+    labels: Map<'a, Str<'a>>,
+    #[serde(borrow)]
+    owner_references: List<OwnerReference<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct OwnerReference<'a> {
+    #[serde(borrow)]
+    kind: Str<'a>,
+    #[serde(borrow)]
+    name: Str<'a>,
+    #[serde(borrow)]
+    uid: Str<'a>,
+    controller: Option<bool>,
+}
+
+/// Of a pod, or of an owner: then the pod's is under `template.spec`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec<'a> {
+    #[serde(borrow)]
+    node_name: Str<'a>,
+    #[serde(borrow)]
+    service_account_name: Str<'a>,
+    #[serde(borrow)]
+    containers: List<Container<'a>>,
+    #[serde(borrow)]
+    init_containers: List<Container<'a>>,
+    #[serde(borrow)]
+    template: Option<Template<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Template<'a> {
+    #[serde(borrow)]
+    spec: TemplateSpec<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct TemplateSpec<'a> {
+    #[serde(borrow)]
+    service_account_name: Str<'a>,
+    #[serde(borrow)]
+    containers: List<Container<'a>>,
+    #[serde(borrow)]
+    init_containers: List<Container<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Container<'a> {
+    #[serde(borrow)]
+    name: Str<'a>,
+    #[serde(borrow)]
+    image: Str<'a>,
+    /// `Always` makes an init container a sidecar.
+    #[serde(borrow)]
+    restart_policy: Str<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status<'a> {
+    #[serde(borrow)]
+    phase: Str<'a>,
+    #[serde(borrow, rename = "podIP")]
+    pod_ip: Str<'a>,
+    #[serde(borrow, rename = "podIPs")]
+    pod_ips: List<PodIp<'a>>,
+    #[serde(borrow, rename = "containerStatuses")]
+    containers: List<ContainerStatus<'a>>,
+    #[serde(borrow, rename = "initContainerStatuses")]
+    init_containers: List<ContainerStatus<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PodIp<'a> {
+    #[serde(borrow)]
+    ip: Str<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ContainerStatus<'a> {
+    #[serde(borrow)]
+    name: Str<'a>,
+    #[serde(borrow, rename = "imageID")]
+    image_id: Str<'a>,
+}
+
+fn workload(object: &Object<'_>, kind: Option<&str>, taken: When) -> Option<Draft> {
+    let kind = object.kind.get().or(kind)?;
+    if !matches!(kind, "Pod" | "ReplicaSet" | "Deployment" | "DaemonSet" | "StatefulSet") {
+        return None;
+    }
+    let Object { metadata, spec, status, .. } = object;
+    let owner = metadata.owner_references.items.iter().find(|owner| owner.controller == Some(true));
+    let template = spec.template.as_ref().map(|template| &template.spec);
+    let (account, containers, sidecars) = match template {
+        Some(spec) => (&spec.service_account_name, &spec.containers, &spec.init_containers),
+        None => (&spec.service_account_name, &spec.containers, &spec.init_containers),
+    };
+    let sidecars = sidecars.items.iter().filter(|container| container.restart_policy.get() == Some("Always"));
+    let addresses: Vec<String> = status.pod_ips.items.iter().filter_map(|ip| ip.ip.owned()).collect();
+    let fact = Workload {
+        occurred: taken,
+        kind: kind.to_owned(),
+        namespace: metadata.namespace.owned()?,
+        name: metadata.name.owned()?,
+        uid: metadata.uid.owned()?,
+        owner: owner.and_then(|owner| {
+            Some(Owner { kind: owner.kind.owned()?, name: owner.name.owned()?, uid: owner.uid.owned()? })
+        }),
+        node: spec.node_name.owned(),
+        addresses: if addresses.is_empty() { status.pod_ip.owned().into_iter().collect() } else { addresses },
+        service_account: account.owned(),
+        template_hash: metadata.labels.text("pod-template-hash").map(str::to_owned),
+        images: containers.items.iter().chain(sidecars).filter_map(|container| image(container, status)).collect(),
+        task_run: metadata.labels.text("tekton.dev/taskRun").map(str::to_owned),
+        phase: status.phase.owned(),
+        created: metadata.creation_timestamp.time(),
+        deleted: metadata.deletion_timestamp.time(),
+    };
+    let (fact, mut cut) = fit::fit(Fact::Workload(fact));
+    containers.cut("/workload/images", &mut cut);
+    status.pod_ips.cut("/workload/addresses", &mut cut);
+    Some(Draft { place: None, parser: PARSER, fact, cut })
+}
+
+fn image(container: &Container<'_>, status: &Status<'_>) -> Option<ContainerImage> {
+    let statuses = status.containers.items.iter().chain(&status.init_containers.items);
+    let running = statuses.into_iter().find(|status| status.name.get() == container.name.get());
+    let image = container.image.get()?;
+    let digest = running.and_then(|status| digest(status.image_id.get()?)).or_else(|| digest(image));
+    Some(ContainerImage { container: container.name.owned()?, image: image.to_owned(), digest: digest.map(str::to_owned) })
+}
+
+/// `sha256:…` at the end of an image reference or image id (`docker-pullable://name@sha256:…`, `sha256:…`).
+pub(crate) fn digest(reference: &str) -> Option<&str> {
+    let digest = &reference[reference.rfind("sha256:")?..];
+    let hex = &digest["sha256:".len()..];
+    (hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())).then_some(digest)
+}

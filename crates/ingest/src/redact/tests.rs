@@ -1,0 +1,98 @@
+use super::*;
+
+fn redactor() -> Redactor {
+    Redactor::new(&[3; 32])
+}
+
+/// What the spans cover, with their rules.
+fn found(text: &str) -> Vec<(String, &'static str)> {
+    redactor().spans(text.as_bytes()).into_iter().map(|s| (text[s.start..s.end].to_owned(), s.rule)).collect()
+}
+
+#[test]
+fn secrets_are_found_wherever_they_are_written() {
+    for (text, secrets) in [
+        (r#"{"Authorization":["Bearer abc.def"],"X-Github-Event":["push"]}"#, &[("Bearer abc.def", "authorization")][..]),
+        (r#"{"X-Secret-Token":["lab-hook-token"]}"#, &[("lab-hook-token", "token")]),
+        (r#"{"X-Hub-Signature-256":["sha256=b49c"], "Cookie":["a=b","c=d"]}"#, &[("sha256=b49c", "signature"), ("a=b", "cookie"), ("c=d", "cookie")]),
+        ("authorization: Basic dXNlcjpwYXNz\r\nce-id: 1\r\n", &[("Basic dXNlcjpwYXNz", "authorization")]),
+        ("curl -H 'PRIVATE-TOKEN: abcdef' https://git.example", &[("abcdef", "token")]),
+        (r#"{"script":"curl -H \"Authorization: Bearer abc\" https://u:p%40ss@git.example/x\n"}"#, &[("Bearer abc", "authorization"), ("p%40ss", "url")]),
+        ("clone https://0123456789abcdef0123@git.example/x", &[("0123456789abcdef0123", "url")]),
+        (r#"{"message":"[{\"key\":\"db_password\",\"value\":\"o\\\"k\",\"type\":1}]"}"#, &[(r#"o\\\"k"#, "password")]),
+        (r#"{"params":[{"name":"git-token","value":"s3cr3t"},{"name":"url","value":"https://git.example"}]}"#, &[("s3cr3t", "token")]),
+        (r#"{"name":"apikey","type":"string","value":"s3cr3t"}"#, &[("s3cr3t", "api_key")]),
+        (r#"{ "clientSecret" : "a\"b" , "n": 1}"#, &[(r#"a\"b"#, "secret")]),
+        ("GET /x?access_token=abc&sig=d%2Bf&page=2 HTTP/1.1", &[("abc", "token"), ("d%2Bf", "query")]),
+        ("--password=hunter2 --user=bob", &[("hunter2", "password")]),
+        ("level=info msg=\"token=\\\"abc def\\\" x\"", &[("abc def", "token")]),
+        ("t eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4eHh4In0.c2ln-Z_ x", &[("eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4eHh4In0.c2ln-Z_", "jwt")]),
+        (
+            r#"{"k":"-----BEGIN RSA PRIVATE KEY-----\nMIIB+/==\n-----END RSA PRIVATE KEY-----\n","n":"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"}"#,
+            &[(r"-----BEGIN RSA PRIVATE KEY-----\nMIIB+/==\n-----END RSA PRIVATE KEY-----", "private_key")],
+        ),
+        ("key AKIAIOSFODNN7EXAMPLE!", &[("AKIAIOSFODNN7EXAMPLE", "aws")]),
+        ("ghp_0123456789abcdefghijABCDEFGHIJ012345 glpat-0123456789abcdefghij", &[("ghp_0123456789abcdefghijABCDEFGHIJ012345", "github"), ("glpat-0123456789abcdefghij", "gitlab")]),
+        ("hook xoxb-123456789012-abcdef", &[("xoxb-123456789012-abcdef", "slack")]),
+    ] {
+        let expected: Vec<_> = secrets.iter().map(|(secret, rule)| ((*secret).to_owned(), *rule)).collect();
+        assert_eq!(found(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn identifiers_and_messages_stay() {
+    for text in [
+        "spiffe://prod.example/ns/ci/sa/token-reader",
+        r#"{"resource":"serviceaccounts","subresource":"token","name":"builder"}"#,
+        r#"{"secretName":"regcred","tokenExpirationSeconds":3600,"secret":{"defaultMode":420},"automountServiceAccountToken":false}"#,
+        r#"{"authentication.kubernetes.io/credential-id":["JTI=67f78fb3-80ae-4052-88c9-23a16e025a2e"]}"#,
+        "images.example/a@sha256:71bd657f1fefda6f7fed4d86842fe81ff46384de2df6bb20c9be8bdaf20dc77c",
+        "invalid bearer token: token has expired, Bearer token",
+        "git clone ssh://git@git.example/x git@git.example:y https://git.example/a:b@c",
+        "cert=-----BEGIN%20CERTIFICATE-----%0AMIIC%2B serial=0E1F4292977A598AE90BFF8ACCB5AAB3",
+        r#"{"body_b64":"eyJBY2NlcHQtRW5jb2RpbmciOlsiaWRlbnRpdHkiXX0="}"#,
+        r#"{"token":"","password":null,"message":"b4d0c0de9a8b7c6d5e4f30211203f4e5d6c7b8a9"}"#,
+        "unfinished \"password\":\"",
+        "asiaASIA ghp_short",
+    ] {
+        assert_eq!(found(text), [], "{text}");
+        let (out, counts) = redactor().redact(text.as_bytes());
+        assert!(matches!(out, Cow::Borrowed(_)) && counts.is_empty());
+    }
+}
+
+#[test]
+fn a_span_becomes_a_keyed_mark_and_json_stays_json() {
+    let text = r#"{"password":"a\"b","again":{"password":"a\"b"},"url":"https://u:pw@h/"}"#;
+    let (out, counts) = redactor().redact(text.as_bytes());
+    let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    let mark = json["password"].as_str().unwrap();
+    assert!(mark.starts_with("[redacted:password:") && mark.len() == "[redacted:password:]".len() + 16, "{mark}");
+    assert_eq!(json["again"]["password"], mark, "equal secrets have equal marks");
+    assert_eq!(counts, [Redacted { rule: "password".into(), n: 2 }, Redacted { rule: "url".into(), n: 1 }]);
+    let other = Redactor::new(&[4; 32]);
+    assert_ne!(other.redact(text.as_bytes()).0, out, "the key decides the marks");
+    let (twice, counts) = redactor().redact(&out);
+    assert_eq!((twice, counts), (out.clone(), vec![]), "redacting again changes nothing");
+}
+
+proptest::proptest! {
+    /// Whatever arrives: spans are in order and inside, and what was valid JSON stays valid JSON.
+    #[test]
+    fn spans_are_in_order_and_json_stays_valid(parts in proptest::collection::vec(
+        proptest::sample::select(vec!["\"", "\\\"", "\\\\", "{", "}", "[", "]", ":", ",", "token", "password", "=", "Authorization: ", "https://", "a:b@", "eyJhbGciOiJS", ".", "x", "\n", " ", "-----BEGIN RSA PRIVATE KEY-----", "\u{e9}", "name", "value"]), 0..40)) {
+        let text = parts.concat();
+        for text in [text.clone(), serde_json::json!({"password": text, "m": [text]}).to_string(), serde_json::json!({"m": serde_json::json!({"k": text, "token": text}).to_string()}).to_string()] {
+            let mut last = 0;
+            for span in redactor().spans(text.as_bytes()) {
+                proptest::prop_assert!(span.start >= last && span.end > span.start && span.end <= text.len());
+                last = span.end;
+            }
+            let (out, _) = redactor().redact(text.as_bytes());
+            if serde_json::from_str::<serde_json::Value>(&text).is_ok() {
+                proptest::prop_assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok(), "{text}");
+            }
+        }
+    }
+}

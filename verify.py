@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+"""Verifies a transparency log's folder without any of the program's own code.
+
+    python3 verify.py DIR [--vkey FILE-OR-TEXT]...
+
+DIR holds `checkpoint` and `tile/` (C2SP tlog-tiles); for a Counterfoil data folder that is DIR/ledger. Needs Python 3.8 and
+the `openssl` program, and a `zstd` program to look into payloads. Exit status: 0 verified, 1 refuted, 2 could not check.
+It checks the checkpoint's Ed25519 signature, every entry bundle, every hash tile, earlier partial tiles, the root hash, and
+that each payload block holds what its entries have committed to. Formats: docs/formats/ and https://c2sp.org.
+"""
+import base64, hashlib, json, os, pathlib, shutil, struct, subprocess, sys, tempfile
+
+class Refuted(Exception): """Something is not as it was signed."""
+
+class Unknown(Exception): """It cannot be decided."""
+
+def sha(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+def root_of(hashes):
+    """RFC 9162, 2.1.1: split at the largest power of two below the length."""
+    k = 1 << (len(hashes) - 1).bit_length() >> 1
+    return sha(b"\1", root_of(hashes[:k]), root_of(hashes[k:])) if hashes[1:] else hashes[0]
+
+def read(*path):
+    path = pathlib.Path(*path)
+    return path.read_bytes() if path.exists() else None
+
+def parse_vkey(text):
+    """name+key id+base64(1 || public key) -> (name, key id, public key)"""
+    try:
+        name, key_id, key = text.strip().split("+", 2)
+        key, key_id = base64.b64decode(key, validate=True), bytes.fromhex(key_id)
+    except ValueError:
+        raise Unknown("not a verifier key: %r" % text)
+    if len(key) != 33 or key[0] != 1 or sha(name.encode(), b"\n", key)[:4] != key_id:
+        raise Unknown("not an Ed25519 verifier key, or its id does not fit: %r" % text)
+    return name, key_id, key[1:]
+
+def find_keys(directory, given):
+    if given:
+        return [parse_vkey(read(text).decode() if os.path.isfile(text) else text) for text in given]
+    listed, origin = read(directory, "keys", "vkeys"), read(directory, "origin")
+    if not listed or not origin:
+        raise Unknown("no keys/vkeys here: give the log's key with --vkey")
+    try:
+        keys = [parse_vkey(line.split(" ", 2)[2]) for line in listed.decode().splitlines()]
+    except (Unknown, IndexError, UnicodeDecodeError) as error:
+        raise Refuted("keys/vkeys: %s" % error)
+    return [key for key in keys if key[0].encode() + b"\n" == origin]
+
+def signature_fits(public, message, signature):
+    with tempfile.TemporaryDirectory() as folder:
+        key, text, sig = (os.path.join(folder, name) for name in ("key", "text", "sig"))
+        der = bytes.fromhex("302a300506032b6570032100") + public  # RFC 8410
+        for name, content in ((key, der), (text, message), (sig, signature)):
+            pathlib.Path(name).write_bytes(content)
+        command = ["openssl", "pkeyutl", "-verify", "-pubin", "-keyform", "DER", "-inkey", key, "-rawin", "-in", text, "-sigfile", sig]
+        return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+def check_checkpoint(note, keys):
+    """Signed note -> (origin, size, root)"""
+    try:
+        text, signatures = note.decode().rsplit("\n\n", 1)
+        lines, text, known = text.split("\n"), text + "\n", 0
+        for line in signatures.split("\n")[:-1]:
+            dash, name, blob = line.split(" ")
+            blob = base64.b64decode(blob, validate=True)
+            if dash != "\u2014" or signatures[-1] != "\n":
+                raise ValueError
+            for public in (key[2] for key in keys if key[:2] == (name, blob[:4])):
+                known += 1
+                if not signature_fits(public, text.encode(), blob[4:]):
+                    raise Refuted("checkpoint: the signature is wrong")
+        size, root = int(lines[1]), base64.b64decode(lines[2], validate=True)
+        if str(size) != lines[1] or size < 0 or len(root) != 32:
+            raise ValueError
+    except (ValueError, IndexError):
+        raise Refuted("checkpoint: not a signed note of origin, size and root")
+    if not known or lines[0] not in [key[0] for key in keys]:
+        raise Refuted("checkpoint: no signature by a known key of %r" % lines[0])
+    return lines[0], size, root
+
+def tile(directory, level, n, width):
+    """Path and bytes of a tile or bundle; the full one serves where the partial one has been cleaned away."""
+    name, rest = "%03d" % (n % 1000), n // 1000
+    while rest:
+        name, rest = "x%03d/%s" % (rest % 1000, name), rest // 1000
+    full = "tile/%s/%s" % (level, name)
+    for path in [full] if width == 256 else ["%s.p/%d" % (full, width), full]:
+        content = read(directory, path)
+        if content is not None:
+            return path, content
+    raise Refuted("%s: missing; first damaged entry at most %d" % (path, n * 256))
+
+def split_bundle(content):
+    entries, at = [], 0
+    while at + 2 <= len(content):
+        end = at + 2 + int.from_bytes(content[at:at + 2], "big")
+        if end > len(content):
+            break
+        entries.append(content[at + 2:end])
+        at = end
+    return entries, at == len(content)
+
+def check_tree(directory, size, root, visit):
+    """Every entry and every tile; `visit(index, entry)` sees each entry. Gives the bytes of each file that was checked."""
+    checked, hashes, level, rest = {}, [], 0, None
+    for n in range((size + 255) // 256):
+        width = min(256, size - n * 256)
+        (path, content), (tile_path, stored) = tile(directory, "entries", n, width), tile(directory, "0", n, width)
+        entries, exact = split_bundle(content)
+        leaves = [sha(b"\0", entry) for entry in entries[:width]]
+        for i in range(width):
+            if i >= len(leaves) or leaves[i] != stored[32 * i:32 * i + 32]:
+                raise Refuted("%s: does not agree with %s; first damaged entry %d" % (path, tile_path, n * 256 + i))
+            visit(n * 256 + i, entries[i])
+        if not exact or len(entries) not in (width, 256):
+            raise Refuted("%s: holds more than its %d entries" % (path, width))
+        checked[path] = content
+        hashes += leaves
+    while hashes:
+        above = []
+        for n in range((len(hashes) + 255) // 256):
+            part = hashes[n * 256:n * 256 + 256]
+            path, content = tile(directory, level, n, len(part))
+            if content[:32 * len(part)] != b"".join(part) or len(content) not in (32 * len(part), 8192):
+                raise Refuted("%s: is not the tile of what lies below it" % path)
+            checked[path] = content
+            if len(part) == 256:
+                above.append(root_of(part))
+        edge = hashes[len(above) * 256:] + ([rest] if rest else [])
+        hashes, level, rest = above, level + 1, root_of(edge) if edge else None
+    if (rest or sha(b"")) != root:
+        raise Refuted("checkpoint: the entries do not have the root that was signed")
+    return checked
+
+def check_earlier(directory, checked):
+    """Partial tiles of earlier checkpoints have to be beginnings of the present ones."""
+    present = {path.split(".p/")[0]: content for path, content in checked.items()}
+    for folder, _, names in os.walk(os.path.join(directory, "tile")):
+        for path in (os.path.relpath(os.path.join(folder, name), directory) for name in names):
+            now, old = present.get(path.split(".p/")[0]), read(directory, path)
+            if now is not None and old is not None and not (now.startswith(old) or old.startswith(now)):
+                raise Refuted("%s: does not agree with the present tile" % path)
+
+def check_payloads(directory, wanted):
+    """`wanted`: entry -> commitment. Counts the payloads found in blocks."""
+    found = set()
+    for folder, _, names in os.walk(os.path.join(directory, "payload")):
+        for path in (os.path.join(folder, name) for name in names if name.endswith(".blk")):
+            block = read(path)
+            frame, plain_length, count, magic = struct.unpack("<III12x8s", block[-32:].rjust(32))
+            if magic != b"CFLPAY01" or frame + 16 * count + 32 != len(block):
+                raise Refuted("%s: not a payload block" % path)
+            run = subprocess.run(["zstd", "-dcq"], input=block[:frame], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            if run.returncode != 0 or len(run.stdout) != plain_length:
+                raise Refuted("%s: cannot be unpacked" % path)
+            for entry, offset, length in struct.iter_unpack("<QII", block[frame:-32]):
+                digest = hashlib.sha256(run.stdout[offset:offset + 32 + length]).hexdigest()
+                if wanted.get(entry, digest) != digest:
+                    raise Refuted("%s: not the payload that was named; first damaged entry %d" % (path, entry))
+                found.add(entry)
+    return "%d verified in blocks" % len(found & set(wanted))
+
+def main(arguments):
+    given = [arguments.pop(i + 1) for i in range(len(arguments) - 2, -1, -1) if arguments[i] == "--vkey"]
+    folders = [argument for argument in arguments if argument != "--vkey"]
+    if len(folders) != 1 or folders[0].startswith("-"):
+        raise Unknown(__doc__)
+    directory, wanted = folders[0], {}
+    note, ours = read(directory, "checkpoint"), os.path.exists(os.path.join(directory, "format"))
+    if note is None:
+        raise Unknown("no checkpoint in %s" % directory)
+    origin, size, root = check_checkpoint(note, find_keys(directory, given))
+
+    def visit(index, entry):
+        if ours:  # a Counterfoil leaf: the ledger's stamp, then the body
+            stamp, body = (json.loads(line) for line in entry.split(b"\n", 1))
+            if stamp["append"] + stamp["part"][0] - 1 != index:
+                raise Refuted("an entry's stamp is another one's; first damaged entry %d" % index)
+            if isinstance(body, dict) and isinstance(body.get("payload"), dict):
+                wanted[stamp["append"]] = body["payload"].get("commit")
+
+    check_earlier(directory, check_tree(directory, size, root, visit))
+    payloads = check_payloads(directory, wanted) if shutil.which("zstd") else "not checked: no zstd program"
+    print("checkpoint  %s size %d root %s" % (origin, size, root.hex()))
+    print("entries     %d verified\npayloads    %d named, %s\nVERIFIED" % (size, len(wanted), payloads))
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (Refuted, ValueError, KeyError, TypeError) as trouble:
+        print("REFUTED: %s" % trouble)
+        sys.exit(1)
+    except (Unknown, OSError) as trouble:
+        print("COULD NOT CHECK: %s" % trouble)
+        sys.exit(2)
