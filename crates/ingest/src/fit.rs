@@ -88,7 +88,10 @@ fn cut_lists(tree: &mut Value, limit: usize, cuts: &mut Vec<Cut>) {
             Some(Value::Object(entries)) => {
                 let keep = keep(entries.iter().map(|(key, value)| length(key) + length(value) + 2), total - limit);
                 let left_out: Vec<String> = entries.keys().skip(keep).cloned().collect();
-                left_out.into_iter().filter_map(|key| entries.remove(&key).map(|value| Value::from(vec![Value::from(key), value]))).collect()
+                left_out
+                    .into_iter()
+                    .filter_map(|key| entries.remove(&key).map(|value| Value::from(vec![Value::from(key), value])))
+                    .collect()
             }
             _ => return,
         };

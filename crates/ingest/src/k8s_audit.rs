@@ -6,12 +6,7 @@
 
 mod changes;
 
-use model::{
-    Fact, When,
-    action::BoundPod,
-    fact::Action,
-    identity::Actor,
-};
+use model::{Fact, When, action::BoundPod, fact::Action, identity::Actor};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -198,11 +193,20 @@ fn keep(event: &Event<'_>, context: &Context<'_>, out: &mut Vec<Draft>, persons:
         uid: object.uid.owned().or_else(|| own?.uid.owned()),
         actor: actor(&event.user, context, persons),
         impersonated: event.impersonated_user.as_ref().map(|user| actor(user, context, persons)),
-        groups: event.user.groups.items.iter().filter_map(Str::owned).filter(|group| !group.starts_with("system:")).collect(),
+        groups: event
+            .user
+            .groups
+            .items
+            .iter()
+            .filter_map(Str::owned)
+            .filter(|group| !group.starts_with("system:"))
+            .collect(),
         pod: pod(&event.user),
         credential_id: event.user.extra("credential-id"),
         status: code,
-        refusal: status.filter(|_| code.is_some_and(|code| code >= 400)).and_then(|status| refusal(event, status, context)),
+        refusal: status
+            .filter(|_| code.is_some_and(|code| code >= 400))
+            .and_then(|status| refusal(event, status, context)),
         changes: changes::of(event, resource),
         audit_id: event.audit_id.owned().unwrap_or_default(),
         stage: event.stage.owned().unwrap_or_default(),
@@ -226,7 +230,10 @@ fn matters(event: &Event<'_>, object: &ObjectRef<'_>, verb: &str, resource: &str
             | ("authentication.k8s.io", "tokenreviews" | "selfsubjectreviews")
             | (
                 "authorization.k8s.io",
-                "subjectaccessreviews" | "localsubjectaccessreviews" | "selfsubjectaccessreviews" | "selfsubjectrulesreviews"
+                "subjectaccessreviews"
+                    | "localsubjectaccessreviews"
+                    | "selfsubjectaccessreviews"
+                    | "selfsubjectrulesreviews"
             )
             | ("", "endpoints")
             | ("discovery.k8s.io", "endpointslices")
@@ -257,7 +264,11 @@ fn refusal(event: &Event<'_>, status: &ResponseStatus<'_>, context: &Context<'_>
     let users = [Some(&event.user), event.impersonated_user.as_ref()];
     users.into_iter().flatten().filter_map(|user| user.username.get()).fold(status.message.owned(), |message, name| {
         let message = message?;
-        Some(if name.starts_with("system:") { message } else { message.replace(name, &context.persons.reference(name).0) })
+        Some(if name.starts_with("system:") {
+            message
+        } else {
+            message.replace(name, &context.persons.reference(name).0)
+        })
     })
 }
 

@@ -47,12 +47,21 @@ fn read(raw: &RawValue, taken: Option<When>, context: &Context<'_>, out: &mut Ve
     let taken = taken.or_else(|| document.at.time().map(When::exact));
     if let Some(list) = document.list {
         // Only the list inside: nesting goes no further.
-        return if taken.is_some() || document.kind.get().is_none() { read_list(list, taken, context, out) } else { Ok(0) };
+        return if taken.is_some() || document.kind.get().is_none() {
+            read_list(list, taken, context, out)
+        } else {
+            Ok(0)
+        };
     }
     read_list(raw, taken, context, out)
 }
 
-fn read_list(raw: &RawValue, taken: Option<When>, context: &Context<'_>, out: &mut Vec<Draft>) -> serde_json::Result<u64> {
+fn read_list(
+    raw: &RawValue,
+    taken: Option<When>,
+    context: &Context<'_>,
+    out: &mut Vec<Draft>,
+) -> serde_json::Result<u64> {
     let taken = taken.unwrap_or(When { at: context.observed_at, within_ms: 0, zone: Grade::Inferred });
     let list: Objects<'_> = serde_json::from_str(raw.get())?;
     let Some(items) = list.items else {
@@ -250,7 +259,11 @@ fn image(container: &Container<'_>, status: &Status<'_>) -> Option<ContainerImag
     let running = statuses.into_iter().find(|status| status.name.get() == container.name.get());
     let image = container.image.get()?;
     let digest = running.and_then(|status| digest(status.image_id.get()?)).or_else(|| digest(image));
-    Some(ContainerImage { container: container.name.owned()?, image: image.to_owned(), digest: digest.map(str::to_owned) })
+    Some(ContainerImage {
+        container: container.name.owned()?,
+        image: image.to_owned(),
+        digest: digest.map(str::to_owned),
+    })
 }
 
 /// `sha256:…` at the end of an image reference or image id (`docker-pullable://name@sha256:…`, `sha256:…`).

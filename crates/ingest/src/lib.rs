@@ -9,6 +9,7 @@
 
 pub mod cloudevents;
 pub mod fit;
+mod json;
 pub mod k8s_audit;
 pub mod k8s_objects;
 pub mod lines;

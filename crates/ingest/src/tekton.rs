@@ -44,7 +44,9 @@ impl<'a> EventType<'a> {
             "taskrun" => RunKind::TaskRun,
             "customrun" => RunKind::CustomRun,
             "run" => RunKind::Run,
-            "triggers" if matches!(state, "started" | "successful" | "failed" | "done") => return Some(Self::Trigger(state)),
+            "triggers" if matches!(state, "started" | "successful" | "failed" | "done") => {
+                return Some(Self::Trigger(state));
+            }
             _ => return None,
         };
         let state = match state {
@@ -72,7 +74,8 @@ pub fn read(
         EventType::Trigger(state) => return triggers::read(state, event, data),
         EventType::Run(kind, state) => (kind, state),
     };
-    let not_json = |error: serde_json::Error| (if error.is_data() { "not_a_run" } else { "not_json" }, error.to_string());
+    let not_json =
+        |error: serde_json::Error| (if error.is_data() { "not_a_run" } else { "not_json" }, error.to_string());
     // `null` is valid data, of which nothing can be read.
     let data: Data<'_> = serde_json::from_slice::<Option<_>>(data).map_err(not_json)?.unwrap_or_default();
     let object = match kind {
@@ -127,7 +130,10 @@ fn run(
         parent: parent(kind, object),
         pipeline: spec.pipeline_ref.name.owned().or_else(|| label("tekton.dev/pipeline")),
         pipeline_task: label("tekton.dev/pipelineTask"),
-        task: task.or_else(|| label("tekton.dev/task")).or_else(|| label("tekton.dev/clusterTask")).or_else(custom_kind),
+        task: task
+            .or_else(|| label("tekton.dev/task"))
+            .or_else(|| label("tekton.dev/clusterTask"))
+            .or_else(custom_kind),
         state,
         reason: condition.and_then(|c| c.reason.owned()).unwrap_or_default(),
         message: condition.and_then(|c| c.message.owned()).unwrap_or_default(),
@@ -138,7 +144,14 @@ fn run(
         transition: condition.and_then(|c| c.last_transition_time.time()),
         steps: status.steps.items.iter().filter_map(step).collect(),
         service_accounts: service_accounts(object),
-        pods: status.retries_status.items.iter().map(|a| &a.pod_name).chain([&status.pod_name]).filter_map(Str::owned).collect(),
+        pods: status
+            .retries_status
+            .items
+            .iter()
+            .map(|a| &a.pod_name)
+            .chain([&status.pod_name])
+            .filter_map(Str::owned)
+            .collect(),
         commits: claims.commits,
         artifacts: claims.artifacts,
         children: children(status),

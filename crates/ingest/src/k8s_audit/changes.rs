@@ -54,7 +54,9 @@ fn json_patch(request: &RawValue, changes: &mut Vec<String>) {
         let path = path.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~");
         match operation.value {
             _ if op == "remove" => changes.push(format!("{path} removed")),
-            Some(value) if path.ends_with("statusMessage") => changes.push(format!("{path}=({} bytes)", value.get().len())),
+            Some(value) if path.ends_with("statusMessage") => {
+                changes.push(format!("{path}=({} bytes)", value.get().len()))
+            }
             Some(value) => push(changes, &path, value),
             None => changes.push(format!("{path} {op}")),
         }

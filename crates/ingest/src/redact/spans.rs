@@ -68,7 +68,9 @@ fn is_space(b: u8) -> bool {
 
 /// End of a value that stands without quotes in an address, a command or a log line.
 fn unquoted_end(bytes: &[u8], at: usize) -> usize {
-    run(bytes, at, |b| !is_space(b) && !matches!(b, b'&' | b'"' | b'\'' | b'\\' | b';' | b',' | b')' | b'}' | b'<' | b'>' | b'#'))
+    run(bytes, at, |b| {
+        !is_space(b) && !matches!(b, b'&' | b'"' | b'\'' | b'\\' | b';' | b',' | b')' | b'}' | b'<' | b'>' | b'#')
+    })
 }
 
 /// A JSON quote at some depth of JSON inside JSON: `"`, `\"`, `\\\"`, …
@@ -141,8 +143,17 @@ fn named(bytes: &[u8], end: usize, found: Found<'_>) {
 /// The name that ends at `end` is one of a header that carries credentials.
 fn is_header(bytes: &[u8], end: usize) -> bool {
     const HEADERS: [&str; 11] = [
-        "authorization", "proxy-authorization", "cookie", "set-cookie", "x-hub-signature", "x-hub-signature-256",
-        "x-secret-token", "x-gitlab-token", "private-token", "x-api-key", "x-vault-token",
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "x-hub-signature",
+        "x-hub-signature-256",
+        "x-secret-token",
+        "x-gitlab-token",
+        "private-token",
+        "x-api-key",
+        "x-vault-token",
     ];
     let begin = bytes[..end].iter().rposition(|b| !is_word(*b)).map_or(0, |n| n + 1);
     HEADERS.iter().any(|name| bytes[begin..end].eq_ignore_ascii_case(name.as_bytes()))
@@ -195,11 +206,15 @@ fn pair_value(bytes: &[u8], quote: Quote, at: usize, found: Found<'_>) {
 
 /// `user:password@` after `scheme://`, of which the password goes; a long user name alone is a token.
 fn userinfo(bytes: &[u8], start: usize, end: usize, found: Found<'_>) {
-    let stop = run(bytes, end, |b| b.is_ascii_graphic() && !matches!(b, b'/' | b'?' | b'#' | b'"' | b'\'' | b'\\' | b'<' | b'>'));
+    let stop = run(bytes, end, |b| {
+        b.is_ascii_graphic() && !matches!(b, b'/' | b'?' | b'#' | b'"' | b'\'' | b'\\' | b'<' | b'>')
+    });
     let Some(at) = bytes[end..stop].iter().rposition(|b| *b == b'@').map(|n| end + n) else { return };
     match bytes[end..at].iter().position(|b| *b == b':').map(|n| end + n) {
         Some(colon) => found(colon + 1, at),
-        None if at - end >= 20 && bytes[..start].ends_with(b"http") || bytes[..start].ends_with(b"https") => found(end, at),
+        None if at - end >= 20 && bytes[..start].ends_with(b"http") || bytes[..start].ends_with(b"https") => {
+            found(end, at)
+        }
         None => {}
     }
 }
@@ -227,7 +242,9 @@ fn pem(bytes: &[u8], start: usize, end: usize, found: Found<'_>) {
     if !closed {
         return;
     }
-    let stop = run(bytes, label, |b| b.is_ascii_alphanumeric() || is_space(b) || matches!(b, b'+' | b'/' | b'=' | b'\\' | b'-' | b':' | b','));
+    let stop = run(bytes, label, |b| {
+        b.is_ascii_alphanumeric() || is_space(b) || matches!(b, b'+' | b'/' | b'=' | b'\\' | b'-' | b':' | b',')
+    });
     // Another block may follow in the same text: stop at this one's end.
     let stop = memchr::memmem::find(&bytes[label..stop], MARK).map_or(stop, |n| label + n + MARK.len());
     // Neither an escape nor the space around belongs to the key.

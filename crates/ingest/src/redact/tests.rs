@@ -12,27 +12,45 @@ fn found(text: &str) -> Vec<(String, &'static str)> {
 #[test]
 fn secrets_are_found_wherever_they_are_written() {
     for (text, secrets) in [
-        (r#"{"Authorization":["Bearer abc.def"],"X-Github-Event":["push"]}"#, &[("Bearer abc.def", "authorization")][..]),
+        (
+            r#"{"Authorization":["Bearer abc.def"],"X-Github-Event":["push"]}"#,
+            &[("Bearer abc.def", "authorization")][..],
+        ),
         (r#"{"X-Secret-Token":["lab-hook-token"]}"#, &[("lab-hook-token", "token")]),
-        (r#"{"X-Hub-Signature-256":["sha256=b49c"], "Cookie":["a=b","c=d"]}"#, &[("sha256=b49c", "signature"), ("a=b", "cookie"), ("c=d", "cookie")]),
+        (
+            r#"{"X-Hub-Signature-256":["sha256=b49c"], "Cookie":["a=b","c=d"]}"#,
+            &[("sha256=b49c", "signature"), ("a=b", "cookie"), ("c=d", "cookie")],
+        ),
         ("authorization: Basic dXNlcjpwYXNz\r\nce-id: 1\r\n", &[("Basic dXNlcjpwYXNz", "authorization")]),
         ("curl -H 'PRIVATE-TOKEN: abcdef' https://git.example", &[("abcdef", "token")]),
-        (r#"{"script":"curl -H \"Authorization: Bearer abc\" https://u:p%40ss@git.example/x\n"}"#, &[("Bearer abc", "authorization"), ("p%40ss", "url")]),
+        (
+            r#"{"script":"curl -H \"Authorization: Bearer abc\" https://u:p%40ss@git.example/x\n"}"#,
+            &[("Bearer abc", "authorization"), ("p%40ss", "url")],
+        ),
         ("clone https://0123456789abcdef0123@git.example/x", &[("0123456789abcdef0123", "url")]),
         (r#"{"message":"[{\"key\":\"db_password\",\"value\":\"o\\\"k\",\"type\":1}]"}"#, &[(r#"o\\\"k"#, "password")]),
-        (r#"{"params":[{"name":"git-token","value":"s3cr3t"},{"name":"url","value":"https://git.example"}]}"#, &[("s3cr3t", "token")]),
+        (
+            r#"{"params":[{"name":"git-token","value":"s3cr3t"},{"name":"url","value":"https://git.example"}]}"#,
+            &[("s3cr3t", "token")],
+        ),
         (r#"{"name":"apikey","type":"string","value":"s3cr3t"}"#, &[("s3cr3t", "api_key")]),
         (r#"{ "clientSecret" : "a\"b" , "n": 1}"#, &[(r#"a\"b"#, "secret")]),
         ("GET /x?access_token=abc&sig=d%2Bf&page=2 HTTP/1.1", &[("abc", "token"), ("d%2Bf", "query")]),
         ("--password=hunter2 --user=bob", &[("hunter2", "password")]),
         ("level=info msg=\"token=\\\"abc def\\\" x\"", &[("abc def", "token")]),
-        ("t eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4eHh4In0.c2ln-Z_ x", &[("eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4eHh4In0.c2ln-Z_", "jwt")]),
+        (
+            "t eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4eHh4In0.c2ln-Z_ x",
+            &[("eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4eHh4In0.c2ln-Z_", "jwt")],
+        ),
         (
             r#"{"k":"-----BEGIN RSA PRIVATE KEY-----\nMIIB+/==\n-----END RSA PRIVATE KEY-----\n","n":"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"}"#,
             &[(r"-----BEGIN RSA PRIVATE KEY-----\nMIIB+/==\n-----END RSA PRIVATE KEY-----", "private_key")],
         ),
         ("key AKIAIOSFODNN7EXAMPLE!", &[("AKIAIOSFODNN7EXAMPLE", "aws")]),
-        ("ghp_0123456789abcdefghijABCDEFGHIJ012345 glpat-0123456789abcdefghij", &[("ghp_0123456789abcdefghijABCDEFGHIJ012345", "github"), ("glpat-0123456789abcdefghij", "gitlab")]),
+        (
+            "ghp_0123456789abcdefghijABCDEFGHIJ012345 glpat-0123456789abcdefghij",
+            &[("ghp_0123456789abcdefghijABCDEFGHIJ012345", "github"), ("glpat-0123456789abcdefghij", "gitlab")],
+        ),
         ("hook xoxb-123456789012-abcdef", &[("xoxb-123456789012-abcdef", "slack")]),
     ] {
         let expected: Vec<_> = secrets.iter().map(|(secret, rule)| ((*secret).to_owned(), *rule)).collect();

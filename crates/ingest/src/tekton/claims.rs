@@ -98,7 +98,9 @@ impl Claims {
         }
         if !paired {
             // `url` alone may be anything; an address that ends in .git, or a name that says so, may not.
-            let alone = |name: &str, text: &str| names_repository(name) && is_address(text) && (name != "url" || text.ends_with(".git"));
+            let alone = |name: &str, text: &str| {
+                names_repository(name) && is_address(text) && (name != "url" || text.ends_with(".git"))
+            };
             if let Some((name, url)) = texts.iter().find(|(name, text)| alone(name, text.trim())) {
                 self.commit(None, Some(without_credentials(url.trim())), format!("{what} {name}"), Grade::Asserted);
             }
@@ -183,16 +185,39 @@ struct Hint<'a> {
 
 fn names_revision(name: &str) -> bool {
     const NAMES: [&str; 14] = [
-        "revision", "commit", "commit-sha", "commit-id", "commit_sha", "commit_id", "sha", "git-revision",
-        "git-commit", "git-sha", "git_revision", "git_commit", "git_sha", "source-revision",
+        "revision",
+        "commit",
+        "commit-sha",
+        "commit-id",
+        "commit_sha",
+        "commit_id",
+        "sha",
+        "git-revision",
+        "git-commit",
+        "git-sha",
+        "git_revision",
+        "git_commit",
+        "git_sha",
+        "source-revision",
     ];
     name.ends_with("CHAINS-GIT_COMMIT") || NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 fn names_repository(name: &str) -> bool {
     const NAMES: [&str; 13] = [
-        "url", "git-url", "git_url", "repo-url", "repo_url", "repository", "repository-url", "repo", "git-repo",
-        "git_repo", "git-repository", "source-url", "source_url",
+        "url",
+        "git-url",
+        "git_url",
+        "repo-url",
+        "repo_url",
+        "repository",
+        "repository-url",
+        "repo",
+        "git-repo",
+        "git_repo",
+        "git-repository",
+        "source-url",
+        "source_url",
     ];
     name.ends_with("CHAINS-GIT_URL") || NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }

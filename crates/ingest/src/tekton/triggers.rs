@@ -16,10 +16,28 @@ use crate::{
 
 /// Headers whose values say what kind of request it was and nothing about who may make one.
 const HARMLESS: [&str; 22] = [
-    "accept", "accept-encoding", "ce-id", "ce-source", "ce-specversion", "ce-subject", "ce-time", "ce-type",
-    "content-length", "content-type", "traceparent", "user-agent", "x-event-key", "x-forwarded-for",
-    "x-forwarded-proto", "x-gitea-event", "x-github-delivery", "x-github-event", "x-github-hook-id",
-    "x-gitlab-event", "x-gitlab-event-uuid", "x-request-id",
+    "accept",
+    "accept-encoding",
+    "ce-id",
+    "ce-source",
+    "ce-specversion",
+    "ce-subject",
+    "ce-time",
+    "ce-type",
+    "content-length",
+    "content-type",
+    "traceparent",
+    "user-agent",
+    "x-event-key",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-gitea-event",
+    "x-github-delivery",
+    "x-github-event",
+    "x-github-hook-id",
+    "x-gitlab-event",
+    "x-gitlab-event-uuid",
+    "x-request-id",
 ];
 
 /// Longest value kept.
@@ -35,14 +53,8 @@ pub(super) fn read(state: &str, event: Envelope, data: &[u8]) -> Result<Draft, (
         headers.0.iter().map(|(name, values)| (name.clone().into_owned(), value(name, values))).collect();
     kept.sort_unstable();
     let (namespace, listener) = listener(&event);
-    let trigger = Trigger {
-        state: state.to_owned(),
-        event_id: event.id.clone(),
-        namespace,
-        listener,
-        headers: kept,
-        event,
-    };
+    let trigger =
+        Trigger { state: state.to_owned(), event_id: event.id.clone(), namespace, listener, headers: kept, event };
     let (fact, cut) = fit::fit(Fact::Trigger(trigger));
     Ok(Draft { place: None, parser: PARSER, fact, cut })
 }
