@@ -1,5 +1,7 @@
 //! The URI SAN of a client certificate: the one place where a stock NGINX carries a SPIFFE ID.
 
+use std::fmt::Write as _;
+
 use model::identity::Serial;
 use x509_cert::{
     Certificate,
@@ -24,7 +26,10 @@ pub(super) fn read(escaped: &[u8]) -> Option<Seen> {
     let (_, der) = pem::decode_vec(&text).ok()?;
     let certificate = Certificate::from_der(&der).ok()?;
     let certificate = certificate.tbs_certificate();
-    let hex: String = certificate.serial_number().as_bytes().iter().map(|byte| format!("{byte:02X}")).collect();
+    let mut hex = String::with_capacity(40);
+    for byte in certificate.serial_number().as_bytes() {
+        let _ = write!(hex, "{byte:02X}"); // writing to a String cannot fail
+    }
     let names = certificate.get_extension::<SubjectAltName>().ok().flatten().map(|(_, names)| names.0);
     // A SVID has exactly one URI SAN (SPIFFE X.509-SVID, section 2).
     let spiffe_id = names.into_iter().flatten().find_map(|name| match name {

@@ -30,7 +30,7 @@ const MAX_FACT_BYTES: usize = 12 * 1024;
 #[derive(Debug)]
 pub struct Fold {
     format: AccessFormat,
-    rows: Vec<Row>,
+    rows: Vec<Counted>,
     /// Row of a key, the bytes of [`Fold::key`].
     index: HashMap<Box<[u8]>, usize>,
     /// The key of the line at hand, and the row of the line before: neighbours mostly share it.
@@ -43,7 +43,7 @@ pub struct Fold {
 }
 
 #[derive(Debug)]
-struct Row {
+struct Counted {
     key: Box<[u8]>,
     /// Where the TLS part of the key begins.
     tls_key: usize,
@@ -108,7 +108,7 @@ impl Fold {
     /// The rows as facts, each with the number of the first line that it counts.
     pub fn finish(self) -> Vec<(u64, Edges)> {
         let mut sorted: BTreeMap<SortKey, (u64, EdgeRow)> = BTreeMap::new();
-        for Row { key, tls_key, first_line, mut row } in self.rows {
+        for Counted { key, tls_key, first_line, mut row } in self.rows {
             if let (Some(tls), Some(known)) = (&mut row.tls, self.certificates.get(&key[tls_key..])) {
                 tls.spiffe_id = tls.spiffe_id.take().or_else(|| known.spiffe_id.clone());
                 tls.serial = tls.serial.take().or_else(|| known.serial.clone());
@@ -263,12 +263,12 @@ impl Fold {
         };
         let key: Box<[u8]> = self.key.as_slice().into();
         self.index.insert(key.clone(), self.rows.len());
-        self.rows.push(Row { key, tls_key, first_line, row });
+        self.rows.push(Counted { key, tls_key, first_line, row });
         self.rows.len() - 1
     }
 }
 
-impl Row {
+impl Counted {
     fn count(&mut self, at: Time, values: &Values<'_>) {
         let row = &mut self.row;
         row.requests += 1;
@@ -286,23 +286,19 @@ impl Row {
         let status = values.some(Var::Status).and_then(|text| std::str::from_utf8(text).ok()?.parse::<u16>().ok());
         let Some(status) = status else { return };
         let upstream = values.get(Var::UpstreamStatus);
-        let same = |answer: &Answer| {
+        let is = |answer: &Answer, status: u16, upstream: Option<&[u8]>| {
             answer.status == status && answer.upstream.as_deref().map(str::as_bytes) == upstream
         };
-        let known = match row.answers.iter().position(same) {
-            Some(known) => known,
-            None => {
-                let upstream = upstream.map(|raw| unescape(raw, 64));
-                let (status, upstream) = if row.answers.len() < MAX_ANSWERS { (status, upstream) } else { (0, None) };
-                match row.answers.iter().position(|answer| answer.status == status && answer.upstream == upstream) {
-                    Some(known) => known,
-                    None => {
-                        row.answers.push(Answer { status, upstream, n: 0, first: at, last: at });
-                        row.answers.len() - 1
-                    }
-                }
-            }
-        };
+        let known = row.answers.iter().position(|answer| is(answer, status, upstream)).unwrap_or_else(|| {
+            let full = row.answers.len() >= MAX_ANSWERS;
+            let upstream = upstream.filter(|_| !full).map(|raw| unescape(raw, 64));
+            let status = if full { 0 } else { status };
+            let as_written = |answer: &Answer| is(answer, status, upstream.as_deref().map(str::as_bytes));
+            row.answers.iter().position(as_written).unwrap_or_else(|| {
+                row.answers.push(Answer { status, upstream, n: 0, first: at, last: at });
+                row.answers.len() - 1
+            })
+        });
         let answer = &mut row.answers[known];
         answer.n += 1;
         answer.first = answer.first.min(at);

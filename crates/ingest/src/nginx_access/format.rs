@@ -196,12 +196,11 @@ fn pieces(format: &str) -> Result<Vec<Piece>, FormatError> {
         }
         let at = format.len() - rest.len() + dollar;
         let after = &rest[dollar + 1..];
-        let (name, next) = match after.strip_prefix('{') {
-            Some(braced) => braced.split_once('}').ok_or(FormatError::OpenBrace { at })?,
-            None => {
-                let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
-                after.split_at(end)
-            }
+        let (name, next) = if let Some(braced) = after.strip_prefix('{') {
+            braced.split_once('}').ok_or(FormatError::OpenBrace { at })?
+        } else {
+            let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
+            after.split_at(end)
         };
         if name.is_empty() {
             return Err(FormatError::NoName { at });

@@ -129,12 +129,11 @@ fn pairs(mut text: &str) -> Option<Vec<(Cow<'_, str>, Cow<'_, str>)>> {
         if key.is_empty() || key.contains([' ', '"']) || pairs.len() == MAX_FIELDS {
             return None;
         }
-        let (value, rest) = match rest.strip_prefix('"') {
-            Some(quoted) => unquote(quoted)?,
-            None => {
-                let end = rest.find(' ').unwrap_or(rest.len());
-                (Cow::Borrowed(&rest[..end]), &rest[end..])
-            }
+        let (value, rest) = if let Some(quoted) = rest.strip_prefix('"') {
+            unquote(quoted)?
+        } else {
+            let end = rest.find(' ').unwrap_or(rest.len());
+            (Cow::Borrowed(&rest[..end]), &rest[end..])
         };
         pairs.push((Cow::Borrowed(key), value));
         match rest.strip_prefix(' ').map(str::trim_start) {
