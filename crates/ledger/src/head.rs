@@ -42,6 +42,9 @@ impl Folder {
         else {
             return Err(Error::damaged(&path, "not the lines counterfoil-ledger, version, min-reader"));
         };
+        if reader < 1 || version < reader {
+            return Err(Error::damaged(&path, "its versions contradict each other"));
+        }
         let needed = if writing { version } else { reader };
         if needed > VERSION { Err(Error::Newer { path, needed, known: VERSION }) } else { Ok(()) }
     }
@@ -110,7 +113,11 @@ impl KeyList {
             Some(KeyLine { first, end, vkey: parts.next()?.parse().ok()? })
         });
         let list = Self(lines.collect::<Option<_>>()?);
-        (list.to_text() == text).then_some(list)
+        // Some key signs from the beginning, and none is taken back before it began.
+        let ordered = list.0.first()?.first == 0
+            && list.0.is_sorted_by_key(|line| line.first)
+            && list.0.iter().all(|line| line.end.is_none_or(|end| end >= line.first));
+        (ordered && list.to_text() == text).then_some(list)
     }
 
     pub(crate) fn to_text(&self) -> String {

@@ -57,7 +57,7 @@ pub(crate) fn write_leaf(out: &mut Vec<u8>, recorded_at: &str, tick: u64, append
     let (i, n) = part;
     // Writing to a Vec cannot fail.
     let _ =
-        write!(out, "{{\"recorded_at\":\"{recorded_at}\",\"tick\":{tick},\"append\":{append},\"part\":[{i},{n}]}}\n");
+        writeln!(out, "{{\"recorded_at\":\"{recorded_at}\",\"tick\":{tick},\"append\":{append},\"part\":[{i},{n}]}}");
     out.extend_from_slice(body);
 }
 

@@ -108,20 +108,26 @@ impl std::fmt::Debug for Ledger {
 pub fn init(config: &Config, origin: Option<&str>) -> Result<(), Error> {
     let folder = config.folder();
     let origin = new_origin(origin)?;
-    for path in [folder.path("format"), folder.head.clone()] {
-        if folder.disk.read_if_there(&path)?.is_some() {
-            return Err(Error::AlreadyExists { path });
-        }
+    if folder.disk.read_if_there(&folder.path("format"))?.is_some() {
+        return Err(Error::AlreadyExists { path: folder.path("format") });
+    }
+    // A `head` without its ledger: that file system is not mounted. Unless nothing was ever signed: an `init` that was cut off.
+    let cut_off = folder.disk.text_if_there(&folder.head)?;
+    if cut_off.as_deref().is_some_and(|text| !text.starts_with("counterfoil-head/1\nsealed 0\n")) {
+        return Err(Error::AlreadyExists { path: folder.head });
     }
     folder.disk.make_dirs(&folder.journal())?;
     folder.disk.make_dirs(crate::durable::parent(&folder.head))?;
     let _locks = lock(&folder)?;
     folder.disk.write_durably(&folder.path("origin"), format!("{origin}\n").as_bytes())?;
     let signer = Signer::create(&folder, &origin, 0, KeyList::default())?;
+    for old in journal::segments(&folder.disk, &folder.journal())? {
+        folder.disk.remove(&old.path)?;
+    }
     make_spare(&folder.disk, &folder.journal(), config.limits.segment_bytes)?;
     journal::begin(&folder.disk, &folder.journal(), 0, 1)?;
     let head = first_head(&signer, 0, merkle::empty_root());
-    head.replace(&folder, None)?;
+    head.replace(&folder, cut_off.as_deref())?;
     folder.disk.write_durably(&folder.path("checkpoint"), head.note.as_bytes())?;
     folder.write_format()
 }
@@ -179,9 +185,9 @@ impl Ledger {
         }
         // The tiles of the last checkpoint may have been lost with the power: write them again before anybody reads.
         if recovered.mended {
-            sealer.sync(Store::All)?
+            sealer.sync(Store::All)?;
         } else {
-            sealer.seal()?
+            sealer.seal()?;
         }
         if config.disk.read_if_there(&folder.journal().join(journal::SPARE))?.is_none() {
             make_spare(&folder.disk, &folder.journal(), config.limits.segment_bytes)?;

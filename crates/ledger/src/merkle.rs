@@ -22,7 +22,7 @@ pub fn empty_root() -> Hash {
 
 /// The largest power of two below `n`, for n ≥ 2: where RFC 9162 splits a tree of n leaves.
 fn split(n: u64) -> u64 {
-    1 << (63 - (n - 1).leading_zeros())
+    1 << (n - 1).ilog2()
 }
 
 /// Root over a list of subtrees of equal size, of which only the last may be smaller. The list must not be empty.

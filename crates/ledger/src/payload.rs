@@ -87,7 +87,9 @@ impl Payload {
 }
 
 pub(crate) fn random(bytes: &mut [u8]) -> Result<(), Error> {
-    getrandom::fill(bytes).map_err(|error| Error::io("draw random numbers from", Path::new("the system"))(error.into()))
+    getrandom::fill(bytes).map_err(|error| {
+        Error::io("draw random numbers from", Path::new("the system"))(std::io::Error::other(error.to_string()))
+    })
 }
 
 /// The payload reference in a body: its top-level member `payload`. None if there is none of this form.

@@ -207,7 +207,7 @@ impl Sealer {
     /// How long until [`Sealer::due`] can change by time alone.
     pub(crate) fn due_in(&self) -> Duration {
         if self.head.stored == self.tree.size() {
-            return Duration::from_secs(3600);
+            return Duration::from_hours(1);
         }
         let tiles = Duration::from_millis(self.limits.sync_every_ms).saturating_sub(self.last_sync.elapsed());
         let store = Duration::from_millis(self.limits.store_every_ms).saturating_sub(self.last_store.elapsed());

@@ -170,10 +170,11 @@ mod tests {
     #[test]
     fn bundles_come_back() {
         let mut bytes = Vec::new();
-        for leaf in [b"a".as_slice(), b"", &[7; 65_535]] {
+        let long = vec![7; 65_535];
+        for leaf in [b"a".as_slice(), b"", &long] {
             push_entry(&mut bytes, leaf);
         }
-        assert_eq!(split_bundle(&bytes).unwrap(), [b"a".as_slice(), b"", &[7; 65_535]]);
+        assert_eq!(split_bundle(&bytes).unwrap(), [b"a".as_slice(), b"", &long]);
         assert_eq!(split_bundle(&bytes[..bytes.len() - 1]), None);
     }
 }

