@@ -185,7 +185,11 @@ pub fn take<'a>(
     start: &Start,
     complete_to: Option<Time>,
 ) -> Taken<'a> {
-    let (payload, redacted) = redactor.redact(bytes);
+    let (payload, redacted) = match format {
+        // Their bodies are encoded, so the general rules do not see into them.
+        Format::CloudEvents => cloudevents::redact(bytes, redactor),
+        _ => redactor.redact(bytes),
+    };
     let spans = match &payload {
         Cow::Borrowed(_) => Vec::new(),
         Cow::Owned(_) => redactor.spans(bytes),
@@ -193,15 +197,7 @@ pub fn take<'a>(
     let mut reader = Reader::new(format, context, start, complete_to);
     reader.read(&payload, Offsets::new(bytes, spans));
     let (drafts, persons, seen) = reader.finish();
-    Taken {
-        drafts,
-        persons,
-        payload,
-        redacted,
-        consumed: bytes.len(),
-        oldest: seen.oldest,
-        newest: seen.newest,
-    }
+    Taken { drafts, persons, payload, redacted, consumed: bytes.len(), oldest: seen.oldest, newest: seen.newest }
 }
 
 /// The state of one stretch.
@@ -261,10 +257,11 @@ impl<'a> Reader<'a> {
         while begin < text.len() {
             let end = memchr::memchr(b'\n', &text[begin..]).map_or(text.len(), |at| begin + at);
             let line = &text[begin..end];
+            let original = offsets.next();
+            let redacted = original.len.cast_signed() - line.len().cast_signed();
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if !line.is_empty() {
-                let (offset, number, redacted) = offsets.of(begin, end);
-                self.line(line, self.start.number(offset, number), redacted);
+                self.line(line, self.start.number(original.offset, original.line), redacted);
             }
             begin = end + 1;
         }

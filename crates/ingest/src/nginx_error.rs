@@ -213,9 +213,8 @@ fn date_time_at(text: &[u8]) -> bool {
 }
 
 fn read_date_time(text: &[u8]) -> Option<NaiveDateTime> {
-    let digits = |range: std::ops::Range<usize>| {
-        text[range].iter().fold(0u32, |n, digit| n * 10 + u32::from(digit - b'0'))
-    };
+    let digits =
+        |range: std::ops::Range<usize>| text[range].iter().fold(0u32, |n, digit| n * 10 + u32::from(digit - b'0'));
     let year = i32::try_from(digits(0..4)).ok()?;
     NaiveDate::from_ymd_opt(year, digits(5..7), digits(8..10))?.and_hms_opt(
         digits(11..13),

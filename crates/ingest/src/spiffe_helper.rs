@@ -21,7 +21,10 @@ pub const PARSER: &str = "spiffe-helper/1";
 /// with its trouble; the lines of start and configuration are passed.
 pub fn parse(line: &Framed<'_>, context: &Context<'_>, seen: &mut Seen, out: &mut Vec<Draft>) -> Outcome {
     let Some(record) = Record::read(line.text) else {
-        return Outcome::Opaque("not_a_line_of_this_format", "neither logrus text nor JSON with `level` and `msg`".into());
+        return Outcome::Opaque(
+            "not_a_line_of_this_format",
+            "neither logrus text nor JSON with `level` and `msg`".into(),
+        );
     };
     let occurred = record.occurred(line, context);
     seen.level(&record.level);

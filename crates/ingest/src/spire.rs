@@ -30,7 +30,10 @@ pub(crate) const LONGEST_MESSAGE: usize = 512;
 /// Reads one line.
 pub fn parse(line: &Framed<'_>, context: &Context<'_>, seen: &mut Seen, out: &mut Vec<Draft>) -> Outcome {
     let Some(record) = Record::read(line.text) else {
-        return Outcome::Opaque("not_a_line_of_this_format", "neither logrus text nor JSON with `level` and `msg`".into());
+        return Outcome::Opaque(
+            "not_a_line_of_this_format",
+            "neither logrus text nor JSON with `level` and `msg`".into(),
+        );
     };
     let occurred = record.occurred(line, context);
     seen.level(&record.level);
@@ -46,7 +49,9 @@ pub fn parse(line: &Framed<'_>, context: &Context<'_>, seen: &mut Seen, out: &mu
 
 /// True when a line can be one of this format.
 pub fn recognises(line: &[u8]) -> bool {
-    Record::read(Framed::read(line).text).is_some_and(|record| record.field("system") != Some("spiffe-helper"))
+    // NGINX Plus writes JSON error logs with `level` and `msg` too.
+    Record::read(Framed::read(line).text)
+        .is_some_and(|record| record.field("system") != Some("spiffe-helper") && record.field("tid").is_none())
 }
 
 pub(crate) fn blank(occurred: model::When, event: Event) -> Credential {

@@ -90,18 +90,20 @@ fn after_syslog(line: &[u8]) -> Option<&[u8]> {
 mod tests {
     use super::*;
 
-    fn at(text: &str) -> Option<When> {
-        Some(When::exact(Time::parse(text).unwrap()))
-    }
-
     #[test]
     fn frames_come_off_and_other_lines_stay() {
+        let exact = |text| Time::parse(text).map(When::exact);
         for (line, text, time, partial) in [
-            ("2026-11-23T06:38:54.880123456Z stdout F {\"a\":1}", "{\"a\":1}", at("2026-11-23T06:38:54.880123456Z"), false),
-            ("2026-11-23T08:38:54.88+02:00 stderr P abc", "abc", at("2026-11-23T06:38:54.880Z"), true),
-            ("2026-11-23T08:38:54.88+02:00 stderr F:x abc", "abc", at("2026-11-23T06:38:54.880Z"), false),
-            ("2026-11-23T06:38:54.880123456Z stdout F", "", at("2026-11-23T06:38:54.880123456Z"), false),
-            ("2026-11-23T06:38:54.880123456Z hello", "hello", at("2026-11-23T06:38:54.880123456Z"), false),
+            (
+                "2026-11-23T06:38:54.880123456Z stdout F {\"a\":1}",
+                "{\"a\":1}",
+                exact("2026-11-23T06:38:54.880123456Z"),
+                false,
+            ),
+            ("2026-11-23T08:38:54.88+02:00 stderr P abc", "abc", exact("2026-11-23T06:38:54.880Z"), true),
+            ("2026-11-23T08:38:54.88+02:00 stderr F:x abc", "abc", exact("2026-11-23T06:38:54.880Z"), false),
+            ("2026-11-23T06:38:54.880123456Z stdout F", "", exact("2026-11-23T06:38:54.880123456Z"), false),
+            ("2026-11-23T06:38:54.880123456Z hello", "hello", exact("2026-11-23T06:38:54.880123456Z"), false),
             ("2026-11-23T06:38:54+00:00 10.0.0.1 200", "2026-11-23T06:38:54+00:00 10.0.0.1 200", None, false),
             ("<190>Nov  3 06:38:53 vm nginx_mesh: 2026/11/23 x", "2026/11/23 x", None, false),
             ("<190>Nov 23 06:38:53 nginx_mesh: y", "y", None, false),

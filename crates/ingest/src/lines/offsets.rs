@@ -1,49 +1,67 @@
-//! From places in redacted text back to places in what was received.
+//! From lines of redacted text back to the lines that were received.
 
 use crate::redact::Span;
 
-/// Finds the offset and the number of each line; lines are asked for in order.
+/// The lines as received, in step with the lines of the redacted text.
 pub(super) struct Offsets<'a> {
     original: &'a [u8],
+    /// What was replaced, in order. A line feed inside a span is no longer one.
     spans: Vec<Span>,
-    /// The first span that is not behind us.
-    next: usize,
-    /// What is to be added to an offset in the redacted text.
-    shift: isize,
-    /// How far line feeds have been counted in the original, and their number.
-    counted: (usize, u64),
+    next_span: usize,
+    /// Where the next line begins, and its number from 0.
+    begin: usize,
+    line: u64,
 }
 
-/// Bytes of a replacement beside the rule's name: `[redacted:`, `:`, 16 hex digits, `]`.
-const MARK: usize = 10 + 1 + 16 + 1;
+/// One line as received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Original {
+    /// Offset of its first byte.
+    pub(super) offset: usize,
+    /// Its number, from 0.
+    pub(super) line: u64,
+    /// Its length without the line feed.
+    pub(super) len: usize,
+}
 
 impl<'a> Offsets<'a> {
     /// Of text in which these spans were replaced.
     pub(super) const fn new(original: &'a [u8], spans: Vec<Span>) -> Self {
-        Self { original, spans, next: 0, shift: 0, counted: (0, 0) }
+        Self { original, spans, next_span: 0, begin: 0, line: 0 }
     }
 
-    /// The line from `begin` to `end` in the redacted text: its offset and number (from 0) in the original, and how
-    /// many bytes longer it was there.
-    pub(super) fn of(&mut self, begin: usize, end: usize) -> (usize, u64, isize) {
-        let offset = self.original(begin);
-        let (from, lines) = self.counted;
-        let lines = lines + memchr::memchr_iter(b'\n', &self.original[from..offset]).count() as u64;
-        self.counted = (offset, lines);
-        let len = self.original(end) - offset;
-        (offset, lines, len.cast_signed() - (end - begin).cast_signed())
-    }
-
-    /// The offset in the original of a place outside the replacements.
-    fn original(&mut self, at: usize) -> usize {
-        while let Some(span) = self.spans.get(self.next) {
-            // A span's replacement begins where the span would, moved by all replacements before it.
-            if span.start.saturating_add_signed(-self.shift) >= at {
-                break;
+    /// The next line; to be asked once for every line of the redacted text.
+    pub(super) fn next(&mut self) -> Original {
+        let (begin, line) = (self.begin, self.line);
+        let mut from = begin;
+        loop {
+            let end = memchr::memchr(b'\n', &self.original[from..]).map_or(self.original.len(), |at| from + at);
+            self.begin = (end + 1).min(self.original.len());
+            self.line += 1;
+            if !self.replaced(end) {
+                return Original { offset: begin, line, len: end - begin };
             }
-            self.shift += (span.end - span.start).cast_signed() - (MARK + span.rule.len()).cast_signed();
-            self.next += 1;
+            from = self.begin;
         }
-        at.saturating_add_signed(self.shift).min(self.original.len())
+    }
+
+    fn replaced(&mut self, at: usize) -> bool {
+        while self.spans.get(self.next_span).is_some_and(|span| span.end <= at) {
+            self.next_span += 1;
+        }
+        at < self.original.len() && self.spans.get(self.next_span).is_some_and(|span| span.start <= at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_feed_inside_a_span_parts_no_lines() {
+        let original = b"one\ntwo SE\nCRET three\n\nlast";
+        let mut offsets = Offsets::new(original, vec![Span { start: 8, end: 15, rule: "r" }]);
+        let lines: Vec<_> = (0..4).map(|_| offsets.next()).map(|l| (l.offset, l.line, l.len)).collect();
+        assert_eq!(lines, [(0, 0, 3), (4, 1, 17), (22, 3, 0), (23, 4, 4)]);
     }
 }

@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn escapes_of_both_kinds_are_undone_but_control_bytes_stay_visible() {
         for (raw, text) in [
-            (r#"CN=a \x22b\x22"#, "CN=a \"b\""),
+            (r"CN=a \x22b\x22", "CN=a \"b\""),
             (r#"CN=a \"b\" \\ \u001b[31m"#, r#"CN=a "b" \ \x1B[31m"#),
             (r"a\x5Cb\xC3\xA9", "a\\bé"),
             (r"a\xZZ\", r"a\xZZ\"),

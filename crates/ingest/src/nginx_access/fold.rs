@@ -161,9 +161,8 @@ impl Fold {
 
     /// A key `upstream` holds an address in some formats and the service's name in others.
     fn upstream_by_name(values: &mut Values<'_>) {
-        let address = |name: &[u8]| {
-            name.first().is_some_and(|b| b.is_ascii_digit() || *b == b'[') && name.contains(&b':')
-        };
+        let address =
+            |name: &[u8]| name.first().is_some_and(|b| b.is_ascii_digit() || *b == b'[') && name.contains(&b':');
         if values.get(Var::UpstreamAddr).is_none() && values.some(Var::UpstreamName).is_some_and(address) {
             let value = values.take(Var::UpstreamName).unwrap_or_default();
             values.set(Var::UpstreamAddr, value);
@@ -171,7 +170,14 @@ impl Fold {
     }
 
     /// Writes what tells one row from another; returns where the TLS part begins.
-    fn write_key(&mut self, minute: Time, direction: Direction, stream: bool, peer: &[u8], values: &Values<'_>) -> usize {
+    fn write_key(
+        &mut self,
+        minute: Time,
+        direction: Direction,
+        stream: bool,
+        peer: &[u8],
+        values: &Values<'_>,
+    ) -> usize {
         self.key.clear();
         self.key.extend_from_slice(&minute.0.to_le_bytes());
         self.key.extend_from_slice(&[u8::from(direction == Direction::Out), u8::from(stream)]);

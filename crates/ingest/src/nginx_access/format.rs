@@ -10,8 +10,9 @@ use super::{
 /// How the lines of one access log are to be read.
 #[derive(Clone, Debug)]
 pub struct AccessFormat {
-    pub(super) text: Template,
-    pub(super) keys: Layout,
+    /// Tried in this order on lines that are not JSON: the declared format, then the built-in ones.
+    text: Vec<Template>,
+    keys: Layout,
 }
 
 /// What is wrong with a `log_format` string; offsets are in bytes from its start.
@@ -21,7 +22,9 @@ pub enum FormatError {
     #[error("the log_format is empty")]
     Empty,
     /// No variable of it is one that we read.
-    #[error("the log_format has no variable that says who called, what was answered or which upstream was called (such as $remote_addr, $status, $upstream_addr)")]
+    #[error(
+        "the log_format has no variable that says who called, what was answered or which upstream was called (such as $remote_addr, $status, $upstream_addr)"
+    )]
     NothingToRead,
     /// `$` without a name.
     #[error("at byte {at}: `$` must be followed by a variable's name")]
@@ -63,21 +66,21 @@ impl AccessFormat {
     /// Names of the built-in formats, for [`AccessFormat::named`].
     pub const NAMES: [&'static str; 6] = ["auto", "combined", "counterfoil", "nic-main", "ngf", "stream-main"];
 
-    /// Finds out by itself: JSON lines by their keys, other lines as `combined` with or without more fields behind.
+    /// Finds out line by line: JSON by its keys, text as `combined` or as the form that NGINX's manual shows for
+    /// `stream`, each with or without more fields behind. The two cannot be taken for one another.
     pub fn auto() -> Self {
-        Self { text: Template::combined(), keys: Layout::default() }
+        Self {
+            text: vec![Template::open(COMBINED), Template::open(STREAM_PROXY), Template::open(STREAM)],
+            keys: Layout::default(),
+        }
     }
 
     /// A built-in format: `combined` (NGINX's own), `counterfoil` (ours, JSON), `nic-main` (NGINX Ingress Controller's
-    /// default), `ngf` (NGINX Gateway Fabric's, combined or JSON), `stream-main` (the example of the NGINX manual for
-    /// `stream`), and `auto`.
+    /// default: combined and one field more), `ngf` (NGINX Gateway Fabric's: combined, or JSON with NGINX's names as
+    /// keys), `stream-main` (the manual's example for `stream`), and `auto`. All of them are what
+    /// [`AccessFormat::auto`] finds out by itself; the names exist so that a configuration can say what is meant.
     pub fn named(name: &str) -> Option<Self> {
-        match name {
-            // Our own and NGF's JSON carry NGINX's names as keys; NIC's `main` is combined and one field more.
-            "auto" | "combined" | "counterfoil" | "nic-main" | "ngf" => Some(Self::auto()),
-            "stream-main" => Self::compile(STREAM_MAIN).ok(),
-            _ => None,
-        }
+        Self::NAMES.contains(&name).then(Self::auto)
     }
 
     /// Compiles a `log_format`: the string alone, the string after `escape=…`, or the whole directive as it stands in
@@ -101,13 +104,15 @@ impl AccessFormat {
                     keys.declare(key.as_bytes(), var);
                 }
             }
-            return if useful { Ok(Self { text: Template::combined(), keys }) } else { Err(FormatError::NothingToRead) };
+            return if useful { Ok(Self { keys, ..Self::auto() }) } else { Err(FormatError::NothingToRead) };
         }
-        let template = Template::new(&pieces)?;
+        let template = Template::new(&pieces, false)?;
         if !template.fields.iter().any(|field| reads(&field.var)) {
             return Err(FormatError::NothingToRead);
         }
-        Ok(Self { text: template, keys: Layout::default() })
+        let mut format = Self::auto();
+        format.text.insert(0, template);
+        Ok(format)
     }
 
     /// Reads one line into the values; the error says why it cannot be.
@@ -115,14 +120,22 @@ impl AccessFormat {
         if line.first() == Some(&b'{') {
             return json::read(line, &mut self.keys, values);
         }
-        self.text.read(line, values)
+        for template in &self.text {
+            if template.read(line, values) {
+                return Ok(());
+            }
+            *values = Values::new();
+        }
+        Err("neither JSON, nor of the declared log_format, nor combined")
     }
 }
 
-const COMBINED: &str =
-    r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent""#;
+const COMBINED: &str = r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent""#;
 
-const STREAM_MAIN: &str = r#"$remote_addr [$time_local] $protocol $status $bytes_sent $bytes_received $session_time "$upstream_addr""#;
+const STREAM_PROXY: &str =
+    r#"$remote_addr [$time_local] $protocol $status $bytes_sent $bytes_received $session_time "$upstream_addr""#;
+
+const STREAM: &str = "$remote_addr [$time_local] $protocol $status $bytes_sent $bytes_received $session_time";
 
 /// The string of a directive: `log_format name [escape=…] 'a' 'b';`, or `escape=… string`, or the string itself.
 fn directive(text: &str) -> Result<String, FormatError> {
@@ -238,14 +251,14 @@ struct Field {
 }
 
 impl Template {
-    fn combined() -> Self {
-        let pieces = pieces(COMBINED).unwrap_or_default();
-        let template = Self::new(&pieces).unwrap_or(Self { lead: Box::default(), fields: Vec::new(), open: false });
-        Self { open: true, ..template }
+    /// A built-in format, behind which more may follow.
+    fn open(format: &str) -> Self {
+        let template = pieces(format).and_then(|pieces| Self::new(&pieces, true));
+        template.expect("the built-in formats compile: a test reads a line of each")
     }
 
-    fn new(pieces: &[Piece]) -> Result<Self, FormatError> {
-        let mut template = Self { lead: Box::default(), fields: Vec::new(), open: false };
+    fn new(pieces: &[Piece], open: bool) -> Result<Self, FormatError> {
+        let mut template = Self { lead: Box::default(), fields: Vec::new(), open };
         let mut pieces = pieces.iter().peekable();
         if let Some(Piece::Literal(lead)) = pieces.next_if(|piece| matches!(piece, Piece::Literal(_))) {
             template.lead = lead.as_bytes().into();
@@ -262,28 +275,28 @@ impl Template {
         if template.fields.is_empty() { Err(FormatError::NothingToRead) } else { Ok(template) }
     }
 
-    fn read<'a>(&self, line: &'a [u8], values: &mut Values<'a>) -> Result<(), &'static str> {
-        const OTHER: &str = "the line does not have the form of the declared log_format";
-        let mut rest = line.strip_prefix(&*self.lead).ok_or(OTHER)?;
-        let last = self.fields.len().saturating_sub(1);
+    /// Reads a line into the values; false when it does not have this form.
+    fn read<'a>(&self, line: &'a [u8], values: &mut Values<'a>) -> bool {
+        let Some(mut rest) = line.strip_prefix(&*self.lead) else { return false };
         for (i, field) in self.fields.iter().enumerate() {
             let end = if field.until.is_empty() {
-                rest.len()
+                // The last field of an open format ends at a space, where the more begins.
+                let end = if self.open { memchr::memchr(b' ', rest) } else { None };
+                end.unwrap_or(rest.len())
             } else {
                 // A caller chooses some values (a user name with ` [` in it); a time or status behind must look like
                 // one, otherwise the search goes on.
                 let next = self.fields.get(i + 1).and_then(|next| next.var);
-                field.finder.find_iter(rest).find(|at| fits(next, &rest[at + field.until.len()..])).ok_or(OTHER)?
+                let mut ends = field.finder.find_iter(rest);
+                let Some(end) = ends.find(|at| fits(next, &rest[at + field.until.len()..])) else { return false };
+                end
             };
             if let Some(var) = field.var {
                 values.set(var, &rest[..end]);
             }
             rest = &rest[end + field.until.len()..];
-            if i == last && !rest.is_empty() && !self.open {
-                return Err(OTHER);
-            }
         }
-        Ok(())
+        rest.is_empty() || self.open
     }
 }
 

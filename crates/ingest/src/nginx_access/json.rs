@@ -157,7 +157,9 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_an_error() {
-        for line in ["{", r#"{"a"#, r#"{"a":"b"#, r#"{"a":1"#, r#"{"a":[1"#, r#"{"a" 1}"#, "{x}", r#"{"a":1}}"#, r#"{"a":"\"#] {
+        for line in
+            ["{", r#"{"a"#, r#"{"a":"b"#, r#"{"a":1"#, r#"{"a":[1"#, r#"{"a" 1}"#, "{x}", r#"{"a":1}}"#, r#"{"a":"\"#]
+        {
             assert!(status(line).is_err(), "{line}");
         }
     }

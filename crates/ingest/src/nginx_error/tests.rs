@@ -53,7 +53,8 @@ fn refusals_of_a_client() {
     assert!(!refused.tainted && !refused.truncated && refused.upstream.is_none());
 
     // stream: while the handshake lasts, with the listen address for a server name.
-    let stream = of("client sent no required SSL certificate while SSL handshaking, client: 10.0.0.1, server: 0.0.0.0:1");
+    let stream =
+        of("client sent no required SSL certificate while SSL handshaking, client: 10.0.0.1, server: 0.0.0.0:1");
     assert_eq!((stream.failure, stream.layer), (Failure::NoCertificate, Layer::Stream));
     assert_eq!(stream.server.as_deref(), Some("0.0.0.0:1"));
 
@@ -126,41 +127,98 @@ fn reasons_of_the_library() {
 #[test]
 fn failures_that_are_none_of_a_certificate() {
     for (message, failure, side) in [
-        ("peer closed connection in SSL handshake (104: x) while SSL handshaking", Failure::ClosedDuringHandshake, Side::Server),
-        ("peer closed connection in SSL handshake while SSL handshaking to upstream", Failure::ClosedDuringHandshake, Side::Client),
+        (
+            "peer closed connection in SSL handshake (104: x) while SSL handshaking",
+            Failure::ClosedDuringHandshake,
+            Side::Server,
+        ),
+        (
+            "peer closed connection in SSL handshake while SSL handshaking to upstream",
+            Failure::ClosedDuringHandshake,
+            Side::Client,
+        ),
         ("client closed connection while SSL handshaking", Failure::ClosedDuringHandshake, Side::Server),
-        ("client timed out (110: Connection timed out) while SSL handshaking", Failure::HandshakeTimedOut, Side::Server),
+        (
+            "client timed out (110: Connection timed out) while SSL handshaking",
+            Failure::HandshakeTimedOut,
+            Side::Server,
+        ),
         ("handshake rejected while SSL handshaking", Failure::Rejected, Side::Server),
-        ("client sent plain HTTP request to HTTPS port while reading client request headers", Failure::PlainHttp, Side::Server),
+        (
+            "client sent plain HTTP request to HTTPS port while reading client request headers",
+            Failure::PlainHttp,
+            Side::Server,
+        ),
         ("client closed connection while waiting for request", Failure::ClosedBeforeRequest, Side::Server),
-        ("upstream timed out (110: Operation timed out) while SSL handshaking to upstream", Failure::HandshakeTimedOut, Side::Client),
-        ("upstream timed out (110: Operation timed out) while reading response header from upstream", Failure::UpstreamTimedOut, Side::Client),
-        ("upstream timed out (110: Operation timed out) while connecting to upstream", Failure::ConnectFailed, Side::Client),
-        ("connect() failed (111: Connection refused) while connecting to upstream", Failure::ConnectFailed, Side::Client),
-        ("upstream prematurely closed connection while reading response header from upstream", Failure::UpstreamClosed, Side::Client),
-        ("recv() failed (104: Connection reset by peer) while reading response header from upstream", Failure::UpstreamClosed, Side::Client),
-        ("cannot load certificate \"/x\": BIO_new_file() failed (SSL: error:80000002:system library::No such file or directory:calling fopen(/x, r) error:10000080:BIO routines::no such file) while SSL handshaking", Failure::CannotLoadCertificate, Side::Server),
-        ("client attempted to request the server name different from the one that was negotiated while reading client request headers", Failure::WrongServerName, Side::Server),
+        (
+            "upstream timed out (110: Operation timed out) while SSL handshaking to upstream",
+            Failure::HandshakeTimedOut,
+            Side::Client,
+        ),
+        (
+            "upstream timed out (110: Operation timed out) while reading response header from upstream",
+            Failure::UpstreamTimedOut,
+            Side::Client,
+        ),
+        (
+            "upstream timed out (110: Operation timed out) while connecting to upstream",
+            Failure::ConnectFailed,
+            Side::Client,
+        ),
+        (
+            "connect() failed (111: Connection refused) while connecting to upstream",
+            Failure::ConnectFailed,
+            Side::Client,
+        ),
+        (
+            "upstream prematurely closed connection while reading response header from upstream",
+            Failure::UpstreamClosed,
+            Side::Client,
+        ),
+        (
+            "recv() failed (104: Connection reset by peer) while reading response header from upstream",
+            Failure::UpstreamClosed,
+            Side::Client,
+        ),
+        (
+            "cannot load certificate \"/x\": BIO_new_file() failed (SSL: error:80000002:system library::No such file or directory:calling fopen(/x, r) error:10000080:BIO routines::no such file) while SSL handshaking",
+            Failure::CannotLoadCertificate,
+            Side::Server,
+        ),
+        (
+            "client attempted to request the server name different from the one that was negotiated while reading client request headers",
+            Failure::WrongServerName,
+            Side::Server,
+        ),
     ] {
         let read = of(&format!("{message}, client: ::ffff:10.0.0.1, server: b"));
-        assert_eq!((read.failure, read.side, read.client.as_deref()), (failure, side, Some("::ffff:10.0.0.1")), "{message}");
+        assert_eq!(
+            (read.failure, read.side, read.client.as_deref()),
+            (failure, side, Some("::ffff:10.0.0.1")),
+            "{message}"
+        );
     }
 }
 
 #[test]
 fn levels_decide_nothing() {
     for level in ["info", "error", "crit"] {
-        let line = format!("2026/11/23 06:38:54 [{level}] 7#7: *5 handshake rejected while SSL handshaking, client: a, server: b");
+        let line = format!(
+            "2026/11/23 06:38:54 [{level}] 7#7: *5 handshake rejected while SSL handshaking, client: a, server: b"
+        );
         assert_eq!(handshake(line.as_bytes()).failure, Failure::Rejected);
-        let line = format!("2026/11/23 06:38:54 [{level}] 7#7: *5 SSL_shutdown() failed (SSL: error:0A000123:SSL \
-                            routines::application data after close notify) while SSL handshaking, client: a, server: b");
+        let line = format!(
+            "2026/11/23 06:38:54 [{level}] 7#7: *5 SSL_shutdown() failed (SSL: error:0A000123:SSL \
+                            routines::application data after close notify) while SSL handshaking, client: a, server: b"
+        );
         assert_eq!(read_in(None, line.as_bytes()), (Outcome::Passed, None));
     }
 }
 
 #[test]
 fn a_server_name_may_be_a_regular_expression() {
-    let read = of("SSL_do_handshake() failed (SSL: error:1408F10B:SSL routines:x:y) while SSL handshaking to upstream, \
+    let read =
+        of("SSL_do_handshake() failed (SSL: error:1408F10B:SSL routines:x:y) while SSL handshaking to upstream, \
                    client: 127.0.0.1, server: ~^(?<domain>.{1,3}, [a-z]+)$, request: \"POST /a HTTP/2.0\", upstream: \
                    \"grpcs://192.0.2.9:7080\", host: \"h\"");
     assert_eq!(read.server.as_deref(), Some("~^(?<domain>.{1,3}, [a-z]+)$"));
@@ -175,9 +233,18 @@ fn forged_fields_are_marked() {
     let start = "upstream SSL certificate verify error: (10:x) while SSL handshaking to upstream, client: 127.0.0.1, server: cafe, ";
     for (fields, upstream) in [
         // A second upstream in the path, with and without the space that NGINX writes.
-        ("request: \"GET /bad\",upstream:\"https://10.0.0.9:443/x\",host:\"v HTTP/1.1\", upstream: \"https://127.0.0.1:1/b\", host: \"c\"", "127.0.0.1:1"),
-        ("request: \"GET / HTTP/1.1\", upstream: \"https://127.0.0.1:1/b\", host: \"c\", referrer: \"https://e/\", host: \"spoofed\"", "127.0.0.1:1"),
-        ("request: \"GET / HTTP/1.1\", upstream: \"https://127.0.0.1:1/b\", host: \"c\", client: 10.0.0.1", "127.0.0.1:1"),
+        (
+            "request: \"GET /bad\",upstream:\"https://10.0.0.9:443/x\",host:\"v HTTP/1.1\", upstream: \"https://127.0.0.1:1/b\", host: \"c\"",
+            "127.0.0.1:1",
+        ),
+        (
+            "request: \"GET / HTTP/1.1\", upstream: \"https://127.0.0.1:1/b\", host: \"c\", referrer: \"https://e/\", host: \"spoofed\"",
+            "127.0.0.1:1",
+        ),
+        (
+            "request: \"GET / HTTP/1.1\", upstream: \"https://127.0.0.1:1/b\", host: \"c\", client: 10.0.0.1",
+            "127.0.0.1:1",
+        ),
         // The genuine field was cut off, only the forged one is left.
         ("request: \"GET /x\", upstream: \"https://10.0.0.9:443/x", "10.0.0.9:443"),
     ] {
@@ -186,7 +253,9 @@ fn forged_fields_are_marked() {
         assert_eq!(read.upstream.as_deref(), Some(upstream), "{fields}");
         assert_eq!((read.client.as_deref(), read.server.as_deref()), (Some("127.0.0.1"), Some("cafe")));
     }
-    let quoted = of(&format!("{start}request: \"GET / HTTP/1.1\", upstream: \"https://127.0.0.1:1/b\", host: \"c\", referrer: \"https://r/?q=\"x\"\""));
+    let quoted = of(&format!(
+        "{start}request: \"GET / HTTP/1.1\", upstream: \"https://127.0.0.1:1/b\", host: \"c\", referrer: \"https://r/?q=\"x\"\""
+    ));
     assert!(!quoted.tainted, "quotes alone forge nothing");
 }
 
@@ -205,7 +274,8 @@ fn a_line_cut_at_2047_bytes_says_so() {
 
 #[test]
 fn bytes_of_a_client_do_no_harm() {
-    let line = b"2026/11/23 06:39:10 [info] 1#0: *72 client sent invalid method while reading client request line, client: \
+    let line =
+        b"2026/11/23 06:39:10 [info] 1#0: *72 client sent invalid method while reading client request line, client: \
         127.0.0.1, server: cafe, request: \"\x16\x03\x01\x00\xff\x1b[31m\xe2\x80\xae\0\"";
     let read = handshake(line);
     assert_eq!(read.failure, Failure::NotHttp);
@@ -221,7 +291,10 @@ fn reloads_and_ends() {
         ("[notice] 9#0: start worker processes", Some(CredentialEvent::Loaded)),
         ("[notice] 9#0: start worker process 1978", None),
         ("[emerg] 9#0: cannot load certificate \"/x\": BIO_new_file() failed", Some(CredentialEvent::LoadRefused)),
-        ("[emerg] 9#0: host not found in upstream \"a\" in /etc/nginx/nginx.conf:5", Some(CredentialEvent::LoadRefused)),
+        (
+            "[emerg] 9#0: host not found in upstream \"a\" in /etc/nginx/nginx.conf:5",
+            Some(CredentialEvent::LoadRefused),
+        ),
         ("[notice] 9#0: signal 15 (SIGTERM) received from 1, exiting", Some(CredentialEvent::HolderStopped)),
         ("[notice] 9#0: signal 3 (SIGQUIT) received from 1, shutting down", Some(CredentialEvent::HolderStopped)),
         ("[alert] 9#0: worker process 12 exited on signal 9", Some(CredentialEvent::HolderStopped)),
@@ -269,7 +342,14 @@ fn times_take_the_best_clock() {
 
 #[test]
 fn other_programs_lines_are_opaque() {
-    for line in ["", "hello", "2026/11/23 06:38:54 Reloading nginx", "2026/13/23 06:38:54 [info] 1#0: x", "[info] x", "[blah] 1#1: x"] {
+    for line in [
+        "",
+        "hello",
+        "2026/11/23 06:38:54 Reloading nginx",
+        "2026/13/23 06:38:54 [info] 1#0: x",
+        "[info] x",
+        "[blah] 1#1: x",
+    ] {
         assert!(matches!(read_in(None, line.as_bytes()).0, Outcome::Opaque(..)), "{line}");
     }
 }
