@@ -41,21 +41,31 @@ fn line(case: &Case<'_>, failure: Failure) -> Finding {
             Some(62) => Finding::established(Cause::NameMismatch),
             _ => Finding::undetermined().lacks("a rule for this verify code", "Counterfoil"),
         },
-        (Side::Client, Failure::NameMismatch) => Finding::established(Cause::NameMismatch)
-            .rules_out(Cause::BundleClientSide, "the chain verified before the name was compared", Vec::new()),
+        (Side::Client, Failure::NameMismatch) => Finding::established(Cause::NameMismatch).rules_out(
+            Cause::BundleClientSide,
+            "the chain verified before the name was compared",
+            Vec::new(),
+        ),
         (Side::Server, Failure::NoCertificate) => calls::no_certificate(case),
         (Side::Server, Failure::PlainHttp) => Finding::established(Cause::PlaintextToTls),
-        (Side::Client, Failure::NotTls) => Finding::established(Cause::UpstreamPlaintext)
-            .rules_out(Cause::ProtocolMismatch, "the answer is no TLS record of any version", Vec::new()),
+        (Side::Client, Failure::NotTls) => Finding::established(Cause::UpstreamPlaintext).rules_out(
+            Cause::ProtocolMismatch,
+            "the answer is no TLS record of any version",
+            Vec::new(),
+        ),
         (_, Failure::NoCommonProtocol) => Finding::established(Cause::ProtocolMismatch),
         (_, Failure::NoCommonCipher) => Finding::established(Cause::NoSharedCipher),
         (_, Failure::PeerAlert) => trust::alert(case),
-        (Side::Server, Failure::NotHttp | Failure::NotTls | Failure::ClosedDuringHandshake | Failure::HandshakeTimedOut) => {
-            calls::scan(case)
-        }
+        (
+            Side::Server,
+            Failure::NotHttp | Failure::NotTls | Failure::ClosedDuringHandshake | Failure::HandshakeTimedOut,
+        ) => calls::scan(case),
         (Side::Server, Failure::ClosedBeforeRequest) => calls::closed_before_request(case),
-        (Side::Client, Failure::HandshakeTimedOut) => Finding::established(Cause::UpstreamSilent)
-            .rules_out(Cause::UpstreamDown, "the connection was accepted", Vec::new()),
+        (Side::Client, Failure::HandshakeTimedOut) => Finding::established(Cause::UpstreamSilent).rules_out(
+            Cause::UpstreamDown,
+            "the connection was accepted",
+            Vec::new(),
+        ),
         (Side::Client, Failure::ConnectFailed | Failure::UpstreamTimedOut | Failure::UpstreamClosed) => {
             calls::upstream(case, failure)
         }
@@ -69,7 +79,11 @@ fn weakened(case: &Case<'_>, mut finding: Finding) -> Finding {
         finding.cause.standing = Standing::Consistent;
         finding = finding.lacks("lines without a field that a client may have forged", "the same source");
     }
-    if case.store.forgotten.is_some_and(|forgotten| forgotten >= case.episode.first.plus_seconds(-case.config.reach_seconds / 24)) {
+    if case
+        .store
+        .forgotten
+        .is_some_and(|forgotten| forgotten >= case.episode.first.plus_seconds(-case.config.reach_seconds / 24))
+    {
         finding = finding.lacks("facts that were dropped to keep within the limits", "limit");
         if finding.cause.standing == Standing::Established {
             finding.cause.standing = Standing::Consistent;

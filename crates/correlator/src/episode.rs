@@ -84,9 +84,9 @@ pub(crate) struct Minute {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Failures(#[serde(with = "pairs")] pub(crate) BTreeMap<FailureKey, Minutes>);
 
-/// Minutes of one key.
+/// Minutes of one key, and the ledger milliseconds of its last failure.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Minutes(#[serde(with = "pairs")] pub(crate) BTreeMap<Time, Minute>);
+pub(crate) struct Minutes(#[serde(with = "pairs")] pub(crate) BTreeMap<Time, Minute>, u64);
 
 /// One episode, put together from its minutes.
 #[derive(Clone, Debug, PartialEq)]
@@ -202,6 +202,7 @@ impl Failures {
 
     fn add(&mut self, entry: &Entry, key: FailureKey, seen: Seen<'_>, config: &Config) -> FailureKey {
         let minutes = self.0.entry(key.clone()).or_default();
+        minutes.1 = minutes.1.max(entry.stamp.tick);
         let minute = minutes.0.entry(seen.at.0.minute()).or_insert_with(|| Minute {
             count: 0,
             first: seen.at.0,
@@ -271,6 +272,11 @@ impl Failures {
         episodes
     }
 
+    /// Ledger milliseconds of the key's last failure.
+    pub(crate) fn touched(&self, key: &FailureKey) -> u64 {
+        self.0.get(key).map_or(0, |minutes| minutes.1)
+    }
+
     /// Every id that a minute of this key would have if it began an episode, with its minute.
     pub(crate) fn ids(&self, key: &FailureKey) -> Vec<(Time, String)> {
         let minutes = self.0.get(key).into_iter().flat_map(|minutes| minutes.0.keys());
@@ -283,7 +289,9 @@ impl Failures {
         for key in keys {
             for episode in self.episodes(&key, config).iter().filter(|episode| episode.last < end) {
                 let minutes = self.0.get_mut(&key);
-                minutes.into_iter().for_each(|minutes| minutes.0.retain(|at, _| *at < episode.first.minute() || *at > episode.last));
+                minutes
+                    .into_iter()
+                    .for_each(|minutes| minutes.0.retain(|at, _| *at < episode.first.minute() || *at > episode.last));
             }
         }
         self.0.retain(|_, minutes| !minutes.0.is_empty());

@@ -8,18 +8,13 @@ use model::{
     record::{Cause, CauseFinding, Endpoint, Evidence, Missing, Role, RuledOut, Standing},
 };
 
-use crate::{
-    Config,
-    episode::{Episode, Failures},
-    store::Store,
-    topology::Known,
-};
+use crate::{Config, episode::Episode, store::Store, topology::Known};
 
 /// What a rule may look at.
 #[derive(Clone, Copy)]
 pub(crate) struct Case<'a> {
     pub(crate) store: &'a Store,
-    pub(crate) failures: &'a Failures,
+
     pub(crate) config: &'a Config,
     pub(crate) episode: &'a Episode,
     pub(crate) from: &'a Endpoint,
@@ -106,7 +101,8 @@ impl Case<'_> {
     pub(crate) fn shows_notices(&self, source: &SourceId) -> bool {
         let levels = self.store.sources.get(source).map(|known| &known.levels);
         let steps = self.store.steps.get(source).is_some_and(|timeline| !timeline.0.is_empty());
-        steps || levels.is_some_and(|levels| ["notice", "info", "debug"].iter().any(|level| levels.contains_key(*level)))
+        steps
+            || levels.is_some_and(|levels| ["notice", "info", "debug"].iter().any(|level| levels.contains_key(*level)))
     }
 
     /// True when nothing of the source up to that moment can be missing.
@@ -125,7 +121,10 @@ impl Case<'_> {
     /// The caller has shown a certificate that verified, here or to another server.
     pub(crate) fn caller_shown(&self) -> Option<(Time, u64)> {
         let shown = self.store.certificates(self.caller()?, self.episode.first);
-        shown.into_iter().find(|shown| shown.verify.as_deref() == Some("SUCCESS")).map(|shown| (shown.first, shown.entry))
+        shown
+            .into_iter()
+            .find(|shown| shown.verify.as_deref() == Some("SUCCESS"))
+            .map(|shown| (shown.first, shown.entry))
     }
 
     /// Every line that the called side's access log wrote is accounted for, so that what is not in it did not happen.

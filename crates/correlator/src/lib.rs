@@ -1,1 +1,431 @@
-//! TBD
+//! Entries in, audit records out.
+//!
+//! [`Correlator::apply`] folds one ledger entry and appends the records that it changed. It is pure and total: no clock
+//! (joins compare `occurred`, waiting counts the ledger's `tick`), no error, no IO, no randomness, no floating point,
+//! and every collection is ordered and bounded. So the same entries give the same records, byte for byte, and a restored
+//! snapshot goes on as if there had been no stop.
+//!
+//! How it works: facts are put into [`store`] in an order that arrival does not change; what failed is counted per
+//! minute in [`episode`]; records are *computed* from the two, never edited. A record is written at once, written again
+//! when it says something new, and settles when every source that could change it has passed its window.
+//!
+//! Reading order: this page, [`store`], [`episode`], [`topology`] (who is at an end), [`causes`], [`links`], [`runs`].
+
+mod book;
+mod causes;
+mod config;
+mod credentials;
+mod episode;
+mod finding;
+mod handshakes;
+mod late;
+mod links;
+mod pairs;
+mod run_records;
+mod runs;
+mod sources;
+mod store;
+mod topology;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{
+    Entry, Fact, Record, SourceId, Time,
+    credential::{Credential, CredentialEvent},
+};
+use serde::{Deserialize, Serialize};
+
+pub use config::Config;
+
+use book::Book;
+use episode::{FailureKey, Failures};
+use handshakes::{Told, World};
+use runs::Runs;
+use store::{Key, Store};
+
+/// Version of the rules: a snapshot made by others is not restored, and records say so by being written anew.
+pub const RULES_VERSION: u32 = 1;
+
+/// Version of the snapshot's form.
+const SCHEMA: u32 = 1;
+
+/// Why a snapshot cannot be used; the remedy is always to fold from entry 0.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// It is not a snapshot, or damaged.
+    #[error("the correlator's snapshot cannot be read: {0}")]
+    Damaged(#[from] serde_json::Error),
+    /// Other rules or another form made it.
+    #[error(
+        "the correlator's snapshot has schema {schema} and rules {rules}; this version has {SCHEMA} and {RULES_VERSION}"
+    )]
+    Version {
+        /// Schema found.
+        schema: u32,
+        /// Rules version found.
+        rules: u32,
+    },
+}
+
+/// The fold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Correlator {
+    config: Config,
+    store: Store,
+    failures: Failures,
+    runs: Runs,
+    book: Book,
+    late: late::Late,
+    /// Ledger milliseconds and append of the last entry.
+    tick: u64,
+    append: u64,
+    /// Ledger milliseconds of the last look at open records.
+    looked: u64,
+    /// Time that was newest when old facts were last forgotten.
+    aged: Time,
+    /// Oldest fact since the last look: episodes from there on are looked at again.
+    stale: Option<Time>,
+    /// Keys with an episode that is not settled.
+    pending: BTreeSet<FailureKey>,
+    /// Rotations that are not settled.
+    #[serde(with = "pairs")]
+    rotations: BTreeMap<(SourceId, Key), ()>,
+    /// Agents with steps since the last look, and ids of stalls written per agent.
+    agents: BTreeSet<SourceId>,
+    #[serde(with = "pairs")]
+    stalls: BTreeMap<SourceId, BTreeSet<String>>,
+    /// What imports of the present append say is complete; it holds when the append is over.
+    marks: Vec<(SourceId, Time)>,
+}
+
+/// A snapshot as written.
+#[derive(Serialize, Deserialize)]
+struct Snapshot<C> {
+    schema: u32,
+    rules: u32,
+    state: C,
+}
+
+/// The versions alone, read first.
+#[derive(Deserialize)]
+struct Versions {
+    schema: u32,
+    rules: u32,
+}
+
+impl Correlator {
+    /// An empty fold.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            store: Store::default(),
+            failures: Failures::default(),
+            runs: Runs::default(),
+            book: Book::default(),
+            late: late::Late::default(),
+            tick: 0,
+            append: 0,
+            looked: 0,
+            aged: Time::default(),
+            stale: None,
+            pending: BTreeSet::new(),
+            rotations: BTreeMap::new(),
+            agents: BTreeSet::new(),
+            stalls: BTreeMap::new(),
+            marks: Vec::new(),
+        }
+    }
+
+    /// Folds one entry; appends the revisions of records that it brought about. Entries come in order of their index.
+    pub fn apply(&mut self, entry: &Entry, out: &mut Vec<Record>) {
+        let through = entry.index;
+        let moved = entry.stamp.append != self.append && self.complete_append();
+        self.append = entry.stamp.append;
+        self.tick = self.tick.max(entry.stamp.tick);
+        let beat = self.fold(entry, out);
+        let over = entry.stamp.part[0] >= entry.stamp.part[1] && self.complete_append();
+        let due = self.tick.saturating_sub(self.looked) >= self.config.refresh_ms;
+        if beat || moved || over || due {
+            self.look(through, out);
+        }
+        if self.store.now.0 > self.aged.plus_seconds(60).0 {
+            self.age();
+        }
+    }
+
+    /// The whole state as bytes, with its versions. Restoring them and applying what follows equals no stop.
+    pub fn snapshot(&self) -> Vec<u8> {
+        // Every key is a string or lies in a list of pairs, so writing cannot fail; an empty snapshot is refused.
+        serde_json::to_vec(&Snapshot { schema: SCHEMA, rules: RULES_VERSION, state: self }).unwrap_or_default()
+    }
+
+    /// Reads a snapshot.
+    pub fn restore(bytes: &[u8]) -> Result<Self, RestoreError> {
+        let Versions { schema, rules } = serde_json::from_slice(bytes)?;
+        if (schema, rules) != (SCHEMA, RULES_VERSION) {
+            return Err(RestoreError::Version { schema, rules });
+        }
+        Ok(serde_json::from_slice::<Snapshot<Self>>(bytes)?.state)
+    }
+
+    /// How many facts, runs and repeat keys were dropped before their time to keep within the limits.
+    pub fn evicted(&self) -> u64 {
+        self.store.evicted.saturating_add(self.runs.evicted)
+    }
+
+    /// The newest credible time that any fact told of.
+    pub fn newest(&self) -> Time {
+        self.store.now
+    }
+
+    fn world(&self) -> World<'_> {
+        World { store: &self.store, failures: &self.failures, runs: &self.runs, config: &self.config, tick: self.tick }
+    }
+
+    /// Watermarks of an append hold when all its parts are in. True when one moved.
+    fn complete_append(&mut self) -> bool {
+        let mut moved = false;
+        for (source, at) in std::mem::take(&mut self.marks) {
+            let known = self.store.sources.entry(source).or_default();
+            moved |= known.complete_to < Some(at);
+            known.complete_to = known.complete_to.max(Some(at));
+        }
+        moved
+    }
+
+    /// Takes in the entry's fact. True when open records must be looked at.
+    fn fold(&mut self, entry: &Entry, out: &mut Vec<Record>) -> bool {
+        let through = entry.index;
+        match &entry.body.fact {
+            Fact::Heartbeat(heartbeat) => {
+                heartbeat.sources.iter().for_each(|mark| self.store.watermark(mark));
+                return true;
+            }
+            Fact::Run(run) => {
+                self.store.source(entry);
+                for at in [run.created, run.started, run.completed, run.event.time].into_iter().flatten() {
+                    self.store.passed(entry, at);
+                }
+                let (key, new) = self.runs.see(entry, run, self.config.max_runs);
+                if new && run.state.is_terminal() {
+                    self.write_run(&key, through, out);
+                }
+                return false;
+            }
+            _ => {}
+        }
+        if !self.store.first_sight(entry, &self.config) {
+            return false;
+        }
+        if let Some(at) = store::occurred(&entry.body.fact) {
+            if at < self.store.now.plus_seconds(-self.config.reach_seconds) {
+                self.late
+                    .beyond_reach(entry, at, self.store.now)
+                    .into_iter()
+                    .for_each(|draft| self.write(draft, through, out));
+                return false;
+            }
+            let mark = self.store.sources.get(&entry.body.source).and_then(|known| known.complete_to);
+            if let Some(mark) = mark.filter(|mark| at.plus_seconds(1) < *mark) {
+                self.late.behind_mark(entry, at, mark).into_iter().for_each(|draft| self.write(draft, through, out));
+            }
+            self.store.passed(entry, at);
+            self.stale = Some(self.stale.map_or(at, |stale| stale.min(at)));
+        }
+        match &entry.body.fact {
+            Fact::Handshake(line) => {
+                let known = self.store.source(entry);
+                known.listens.extend(line.server.clone().filter(|server| topology::is_socket(server)));
+                if line.side == model::handshake::Side::Server {
+                    known.serves.extend(line.server.clone().filter(|server| !topology::is_socket(server)));
+                }
+                let key = self.failures.line(entry, line, &self.config);
+                self.failed(key, through, out);
+            }
+            Fact::Edges(edges) => {
+                self.store.edges(entry, edges, &self.config);
+                for row in &edges.rows {
+                    for key in self.failures.row(entry, row, &self.config) {
+                        self.failed(key, through, out);
+                    }
+                }
+            }
+            Fact::Credential(step) => self.credential(entry, step, through, out),
+            Fact::Action(action) => self.store.action(entry, action, &self.config),
+            Fact::Workload(workload) => self.store.workload(entry, workload, &self.config),
+            Fact::Import(import) => {
+                self.store.import(entry, import);
+                self.marks.extend(import.complete_to.map(|at| (entry.body.source.clone(), at)));
+                for (draft, is) in self.world().blind(&entry.body.source) {
+                    self.blind(draft, is, through, out);
+                }
+            }
+            _ => {
+                self.store.source(entry);
+            }
+        }
+        false
+    }
+
+    fn credential(&mut self, entry: &Entry, step: &Credential, through: u64, out: &mut Vec<Record>) {
+        self.store.source(entry);
+        self.store.credential(entry, step, &self.config);
+        let source = entry.body.source.clone();
+        if step.trouble.is_some() || step.event == CredentialEvent::AgentRenewed {
+            self.agents.insert(source.clone());
+        }
+        let key = Store::key(entry, step.occurred.at);
+        if let Some(draft) = self.world().rotated(&source, &key) {
+            if draft.settled.is_none() {
+                self.rotations.insert((source, key), ());
+            }
+            self.write(draft, through, out);
+        }
+    }
+
+    /// A failure came in: its record is written at once when it is the first of its episode.
+    fn failed(&mut self, key: FailureKey, through: u64, out: &mut Vec<Record>) {
+        let new = self.failures.episodes(&key, &self.config).iter().any(|episode| !self.book.holds(&episode.id));
+        if new {
+            self.write_failures(&key, Time(i64::MIN), through, out);
+        }
+        self.pending.insert(key);
+    }
+
+    /// Looks again at everything that is open or touched.
+    fn look(&mut self, through: u64, out: &mut Vec<Record>) {
+        self.looked = self.tick;
+        let stale = self.stale.take();
+        let mut keys = std::mem::take(&mut self.pending);
+        let since = stale.map(|stale| stale.plus_seconds(-self.config.recovery_seconds));
+        if let Some(since) = since {
+            let touched = |key: &&FailureKey| {
+                self.failures.0[*key].0.values().next_back().is_some_and(|minute| minute.last >= since)
+            };
+            keys.extend(self.failures.0.keys().filter(touched).cloned());
+        }
+        for key in keys {
+            let settled = self.write_failures(&key, Time(i64::MIN), through, out);
+            if !settled && self.failures.0.contains_key(&key) {
+                self.pending.insert(key);
+            }
+        }
+        self.look_at_runs(through, out);
+        self.look_at_credentials(through, out);
+        let sources: Vec<SourceId> = self.store.sources.keys().cloned().collect();
+        for source in sources {
+            for (draft, is) in self.world().blind(&source) {
+                // Growing counts are no news: a blind source is told once.
+                if is != self.book.holds(&draft.id) {
+                    self.blind(draft, is, through, out);
+                }
+            }
+        }
+    }
+
+    fn look_at_runs(&mut self, through: u64, out: &mut Vec<Record>) {
+        for key in std::mem::take(&mut self.runs.open) {
+            self.write_run(&key, through, out);
+            for draft in self.world().incomplete(&key) {
+                self.write(draft, through, out);
+            }
+            let done = self.book.is_settled(&run_records::completed_id(&key));
+            let parent_waits = self.runs.by_key.get(&key).is_some_and(|fold| !fold.ended());
+            if (!done || parent_waits) && self.runs.by_key.contains_key(&key) {
+                self.runs.open.insert(key);
+            }
+        }
+    }
+
+    fn look_at_credentials(&mut self, through: u64, out: &mut Vec<Record>) {
+        for ((source, key), ()) in std::mem::take(&mut self.rotations) {
+            if let Some(draft) = self.world().rotated(&source, &key) {
+                if draft.settled.is_none() {
+                    self.rotations.insert((source, key), ());
+                }
+                self.write(draft, through, out);
+            }
+        }
+        for source in std::mem::take(&mut self.agents) {
+            let drafts = self.world().stalls(&source);
+            let open = drafts.iter().any(|draft| draft.settled.is_none());
+            let ids: BTreeSet<String> = drafts.iter().map(|draft| draft.id.clone()).collect();
+            let gone: Vec<String> =
+                self.stalls.get(&source).into_iter().flatten().filter(|id| !ids.contains(*id)).cloned().collect();
+            if let Some(first) = drafts.first() {
+                for id in gone {
+                    let by = first.id.clone();
+                    self.book.withdraw(book::Draft { id, ..first.clone() }, by, through, out);
+                }
+            }
+            for draft in drafts {
+                self.write(draft, through, out);
+            }
+            self.stalls.insert(source.clone(), ids);
+            if open {
+                self.agents.insert(source);
+            }
+        }
+    }
+
+    /// Writes the episodes of a key from `since` on and withdraws ids that begin none any more. True when all settled.
+    fn write_failures(&mut self, key: &FailureKey, since: Time, through: u64, out: &mut Vec<Record>) -> bool {
+        let episodes = self.failures.episodes(key, &self.config);
+        let ids = self.failures.ids(key);
+        let mut all_settled = true;
+        for episode in episodes.iter().filter(|episode| episode.last >= since) {
+            match self.world().tell(episode) {
+                Told::Explained => {}
+                Told::By(by, draft) => self.book.withdraw(*draft, by, through, out),
+                Told::Own(draft) => {
+                    all_settled &= draft.settled.is_some() || self.book.is_settled(&draft.id);
+                    for (_, id) in
+                        ids.iter().filter(|(at, id)| *at > episode.first && *at <= episode.last && *id != episode.id)
+                    {
+                        let joined = book::Draft { id: id.clone(), ..(*draft).clone() };
+                        self.book.withdraw(joined, episode.id.clone(), through, out);
+                    }
+                    self.write(*draft, through, out);
+                }
+            }
+        }
+        all_settled
+    }
+
+    fn write_run(&mut self, key: &runs::RunKey, through: u64, out: &mut Vec<Record>) {
+        let Some(draft) = self.world().completed(key) else { return };
+        let open = run_records::incomplete_id(key);
+        if self.book.holds(&open) {
+            let withdrawn = book::Draft { id: open, kind: model::record::RecordKind::RunIncomplete, ..draft.clone() };
+            self.book.withdraw(withdrawn, draft.id.clone(), through, out);
+        }
+        self.write(draft, through, out);
+    }
+
+    /// A source that turns out to see after all withdraws its record, by itself.
+    fn blind(&mut self, draft: book::Draft, is: bool, through: u64, out: &mut Vec<Record>) {
+        if is {
+            if !self.book.holds(&draft.id) {
+                self.write(draft, through, out);
+            }
+        } else {
+            let by = draft.id.clone();
+            self.book.withdraw(draft, by, through, out);
+        }
+    }
+
+    fn write(&mut self, draft: book::Draft, through: u64, out: &mut Vec<Record>) {
+        self.book.write(draft, through, self.config.max_records, out);
+    }
+
+    fn age(&mut self) {
+        self.aged = self.store.now;
+        let end = self.store.now.plus_seconds(-self.config.reach_seconds);
+        self.store.age(&self.config);
+        self.failures.age(end, &self.config);
+        self.runs.age(end);
+        self.book.age(end.plus_seconds(-self.config.reach_seconds));
+        self.rotations.retain(|(_, key), ()| key.0 >= end);
+        self.pending.retain(|key| self.failures.0.contains_key(key));
+    }
+}

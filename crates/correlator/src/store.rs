@@ -211,7 +211,8 @@ impl Store {
         let looks = self.workloads.entry(workload.uid.clone()).or_default();
         let at = workload.occurred.at;
         // A list is taken again and again: of looks that say the same, one after the other, the first is kept.
-        let same = |noted: &Noted<Workload>| Workload { occurred: workload.occurred, ..noted.fact.clone() } == *workload;
+        let same =
+            |noted: &Noted<Workload>| Workload { occurred: workload.occurred, ..noted.fact.clone() } == *workload;
         if looks.0.range(..=at).next_back().is_some_and(|(_, noted)| same(noted)) {
             return;
         }
@@ -222,7 +223,8 @@ impl Store {
         looks.0.insert(at, Noted { entry: entry.index, fact: workload.clone() });
         if self.workloads.len() > config.max_facts {
             let newest = |looks: &Looks| looks.0.keys().next_back().copied();
-            let oldest = self.workloads.iter().min_by_key(|(uid, looks)| (newest(looks), *uid)).map(|(uid, _)| uid.clone());
+            let oldest =
+                self.workloads.iter().min_by_key(|(uid, looks)| (newest(looks), *uid)).map(|(uid, _)| uid.clone());
             let lost = oldest.and_then(|uid| self.workloads.remove(&uid)).and_then(|looks| newest(&looks));
             self.lose(lost);
         }
@@ -272,7 +274,9 @@ impl Store {
     fn certificate(&mut self, entry: &Entry, row: &EdgeRow, config: &Config) {
         let Some(tls) = &row.tls else { return };
         let serial = tls.serial.as_ref().map(|serial| serial.as_str().to_owned());
-        let Some(which) = serial.clone().or_else(|| tls.spiffe_id.clone()).or_else(|| tls.subject.clone()) else { return };
+        let Some(which) = serial.clone().or_else(|| tls.spiffe_id.clone()).or_else(|| tls.subject.clone()) else {
+            return;
+        };
         if which.is_empty() {
             return;
         }
@@ -301,7 +305,8 @@ impl Store {
         fill(&mut seen.not_after, tls.not_after.as_ref());
         if self.shown.len() > config.max_facts {
             let newest = |certificates: &Certificates| certificates.0.values().map(|shown| shown.last).max();
-            let oldest = self.shown.iter().min_by_key(|(address, list)| (newest(list), *address)).map(|(a, _)| a.clone());
+            let oldest =
+                self.shown.iter().min_by_key(|(address, list)| (newest(list), *address)).map(|(a, _)| a.clone());
             let lost = oldest.and_then(|address| self.shown.remove(&address)).and_then(|list| newest(&list));
             self.lose(lost);
         }
@@ -377,7 +382,7 @@ impl Store {
 fn fill<T: Ord + Clone>(slot: &mut Option<T>, value: Option<&T>) {
     if let Some(value) = value {
         match slot {
-            Some(old) if old <= value => {}
+            Some(old) if *old <= *value => {}
             _ => *slot = Some(value.clone()),
         }
     }

@@ -7,11 +7,7 @@
 use std::collections::BTreeSet;
 
 use model::{
-    Grade, SourceId, Time,
-    credential::CredentialEvent,
-    edges::Direction,
-    identity::SourceKind,
-    record::Endpoint,
+    Grade, SourceId, Time, credential::CredentialEvent, edges::Direction, identity::SourceKind, record::Endpoint,
     workload::Workload,
 };
 
@@ -29,7 +25,11 @@ pub(crate) struct Known {
 /// Address without port; brackets of IPv6 stay.
 pub(crate) fn host(address: &str) -> &str {
     match address.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) => host,
+        Some((host, port))
+            if port.bytes().all(|b| b.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) =>
+        {
+            host
+        }
         _ => address,
     }
 }
@@ -93,8 +93,11 @@ impl Store {
     /// The process that listens on that address, when exactly one does.
     pub(crate) fn unit_at(&self, address: &str, at: Time) -> Option<SourceId> {
         let mut found: Option<&SourceId> = None;
-        for source in self.sources.keys().filter(|s| matches!(s.kind, SourceKind::NginxError | SourceKind::NginxAccess)) {
-            if found.is_some_and(|other| same_unit(other, source)) || !self.addresses(source, at).contains(host(address)) {
+        for source in self.sources.keys().filter(|s| matches!(s.kind, SourceKind::NginxError | SourceKind::NginxAccess))
+        {
+            if found.is_some_and(|other| same_unit(other, source))
+                || !self.addresses(source, at).contains(host(address))
+            {
                 continue;
             }
             if found.is_some() {
@@ -155,15 +158,30 @@ impl Store {
     pub(crate) fn whose(&self, shown: &Shown) -> Option<Known> {
         if let Some((id, entry)) = shown.serial.as_deref().and_then(|serial| self.signed(serial)) {
             let entries = vec![entry, shown.entry];
-            return Some(Known { spiffe_id: id.into(), grade: Grade::Authenticated, by: "serial signed by SPIRE", entries });
+            return Some(Known {
+                spiffe_id: id.into(),
+                grade: Grade::Authenticated,
+                by: "serial signed by SPIRE",
+                entries,
+            });
         }
         if let Some(id) = &shown.spiffe_id {
             let entries = vec![shown.entry];
-            return Some(Known { spiffe_id: id.clone(), grade: Grade::Asserted, by: "URI SAN of the certificate", entries });
+            return Some(Known {
+                spiffe_id: id.clone(),
+                grade: Grade::Asserted,
+                by: "URI SAN of the certificate",
+                entries,
+            });
         }
         let (name, namespace) = service(common_name(shown.subject.as_deref()?)?)?;
         let id = self.identities().into_iter().find(|id| account(id) == Some((namespace, name)))?;
-        Some(Known { spiffe_id: id, grade: Grade::Inferred, by: "subject of the certificate", entries: vec![shown.entry] })
+        Some(Known {
+            spiffe_id: id,
+            grade: Grade::Inferred,
+            by: "subject of the certificate",
+            entries: vec![shown.entry],
+        })
     }
 
     /// Every workload identity that SPIRE's or a helper's lines name.
@@ -183,7 +201,12 @@ impl Store {
                 account(id).is_some_and(|(namespace, name)| namespace == pod.fact.namespace && Some(name) == wanted)
             });
             if let Some(spiffe_id) = id {
-                return Some(Known { spiffe_id, grade: Grade::Inferred, by: "service account of the pod", entries: vec![pod.entry] });
+                return Some(Known {
+                    spiffe_id,
+                    grade: Grade::Inferred,
+                    by: "service account of the pod",
+                    entries: vec![pod.entry],
+                });
             }
         }
         if let Some(known) = self.unit_at(address, at).and_then(|unit| self.identity_of(&unit, at)) {
@@ -212,7 +235,12 @@ impl Store {
             let hit = named.clone().find(|(key, _)| key.0 <= at).or_else(|| named.next_back());
             if let Some((_, noted)) = hit {
                 let spiffe_id = noted.fact.spiffe_id.clone()?;
-                return Some(Known { spiffe_id, grade: Grade::Asserted, by: "its spiffe-helper", entries: vec![noted.entry] });
+                return Some(Known {
+                    spiffe_id,
+                    grade: Grade::Asserted,
+                    by: "its spiffe-helper",
+                    entries: vec![noted.entry],
+                });
             }
         }
         let mut names: Vec<&str> = vec![&unit.name];
@@ -255,7 +283,10 @@ impl Store {
     pub(crate) fn endpoint_of(&self, source: &SourceId, at: Time) -> Endpoint {
         let addresses = self.addresses(source, at);
         let pod = addresses.iter().find_map(|address| self.pod_at(address, at));
-        let mut end = Endpoint { address: (addresses.len() == 1).then(|| addresses.first().cloned()).flatten(), ..Endpoint::default() };
+        let mut end = Endpoint {
+            address: (addresses.len() == 1).then(|| addresses.first().cloned()).flatten(),
+            ..Endpoint::default()
+        };
         let identity = self.identity_of(source, at);
         let units = || self.sources.iter().filter(|(other, _)| same_unit(other, source));
         if let Some(known) = units().map(|(_, known)| &known.declared).find(|declared| declared.workload.is_some()) {
@@ -268,7 +299,9 @@ impl Store {
         } else if let Some((namespace, name)) = identity.as_ref().and_then(|known| account(&known.spiffe_id)) {
             end.name = format!("{namespace}/{name}");
             (end.grade, end.by) = (Grade::Inferred, identity.as_ref().map_or("", |known| known.by).into());
-        } else if let Some((name, namespace)) = units().flat_map(|(_, known)| &known.serves).find_map(|name| service(name)) {
+        } else if let Some((name, namespace)) =
+            units().flat_map(|(_, known)| &known.serves).find_map(|name| service(name))
+        {
             end.name = format!("{namespace}/{name}");
             (end.grade, end.by) = (Grade::Inferred, "server name".into());
         } else {
@@ -295,7 +328,8 @@ impl Store {
             self.name_by_pod(&mut end, &pod.fact);
             end.spiffe_id = self.identity_at(address, at).map(|known| known.spiffe_id);
         } else if let Some(known) = certificate {
-            end.name = account(&known.spiffe_id).map_or_else(|| known.spiffe_id.clone(), |(ns, name)| format!("{ns}/{name}"));
+            end.name =
+                account(&known.spiffe_id).map_or_else(|| known.spiffe_id.clone(), |(ns, name)| format!("{ns}/{name}"));
             (end.grade, end.by) = (known.grade, format!("certificate seen at this address ({})", known.by));
             end.spiffe_id = Some(known.spiffe_id);
         } else if let Some((name, namespace)) = service_name {
@@ -304,7 +338,8 @@ impl Store {
         } else if let Some(unit) = self.unit_at(address, at) {
             end = Endpoint { address: end.address, ..self.endpoint_of(&unit, at) };
         } else if let Some(known) = self.identity_named(&names.iter().map(String::as_str).collect::<Vec<_>>()) {
-            end.name = account(&known.spiffe_id).map_or_else(|| known.spiffe_id.clone(), |(ns, name)| format!("{ns}/{name}"));
+            end.name =
+                account(&known.spiffe_id).map_or_else(|| known.spiffe_id.clone(), |(ns, name)| format!("{ns}/{name}"));
             (end.grade, end.by) = (Grade::Inferred, "name of the upstream".into());
             end.spiffe_id = Some(known.spiffe_id);
         } else if let Some(name) = names.first() {

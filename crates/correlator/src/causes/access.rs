@@ -25,19 +25,28 @@ pub(crate) fn answer(case: &Case<'_>, status: u16, answered: bool) -> Finding {
     match (case.episode.key.side, status, answered) {
         (_, 499, _) => Finding::established(Cause::ClientGaveUp).lacks("how long it waited", "log of the caller"),
         (Side::Server, 403, false) if verified(case) => wrong_identity(case),
-        (Side::Server, 400, true) | (_, 500 | 501 | 503 | 505..=599, true) => Finding::consistent(Cause::ApplicationError)
-            .rules_out(Cause::WrongIdentity, "the request passed the sidecar and was answered behind it", Vec::new())
-            .lacks("why it answers that", "log of the application"),
+        (Side::Server, 400, true) | (_, 500 | 501 | 503 | 505..=599, true) => {
+            Finding::consistent(Cause::ApplicationError)
+                .rules_out(
+                    Cause::WrongIdentity,
+                    "the request passed the sidecar and was answered behind it",
+                    Vec::new(),
+                )
+                .lacks("why it answers that", "log of the application")
+        }
         (Side::Server, 502 | 504, true) if error_log => Finding::consistent(Cause::ApplicationError)
             .rules_out(Cause::ApplicationDown, "the sidecar's error log has no failed connection to it", Vec::new())
             .lacks("why it answers that", "log of the application"),
         (Side::Server, 400 | 495 | 496 | 497, false) => Finding::undetermined()
             .lacks("why NGINX refused: 400 alone proves nothing", "error log of the called side at level info"),
-        (Side::Client, 400 | 403, _) => Finding::undetermined()
-            .lacks("whether the peer's sidecar or its application said so", "logs of the called side, error log at level info"),
+        (Side::Client, 400 | 403, _) => Finding::undetermined().lacks(
+            "whether the peer's sidecar or its application said so",
+            "logs of the called side, error log at level info",
+        ),
         (_, 502 | 504, _) => Finding::undetermined()
             .lacks("which connection failed", "error log of the same NGINX, or logs of the called side"),
-        _ => Finding::undetermined().lacks("who gave that answer", "$upstream_status in the access log, or the error log"),
+        _ => Finding::undetermined()
+            .lacks("who gave that answer", "$upstream_status in the access log, or the error log"),
     }
 }
 
@@ -69,7 +78,8 @@ fn wrong_identity(case: &Case<'_>) -> Finding {
         .filter(|(_, whose)| whose.spiffe_id != known.spiffe_id)
         .min_by_key(|(other, _)| (other.first, other.entry));
     if let Some((other, whose)) = other {
-        finding = finding.supports(other.first, other.entry, format!("accepted from the same address: {}", whose.spiffe_id));
+        finding =
+            finding.supports(other.first, other.entry, format!("accepted from the same address: {}", whose.spiffe_id));
         finding.cause.standing = Standing::Established;
     }
     finding.identity = Some(known);

@@ -1,11 +1,6 @@
 //! Failures before and beside certificates: none presented, scans, connections refused or not answered.
 
-use model::{
-    edges::Direction,
-    handshake::Failure,
-    identity::SourceKind,
-    record::Cause,
-};
+use model::{edges::Direction, handshake::Failure, identity::SourceKind, record::Cause};
 
 use crate::{
     finding::{Case, Finding, named},
@@ -24,7 +19,11 @@ pub(crate) fn no_certificate(case: &Case<'_>) -> Finding {
         let mut finding = Finding::consistent(Cause::NoCertificateConfiguration)
             .lacks("a handshake of it that succeeded", "access log of the called side with TLS variables");
         for entry in &known.entries {
-            finding = finding.supports(case.episode.first, *entry, format!("the caller is {} ({})", known.spiffe_id, known.by));
+            finding = finding.supports(
+                case.episode.first,
+                *entry,
+                format!("the caller is {} ({})", known.spiffe_id, known.by),
+            );
         }
         finding.identity = Some(known);
         return finding;
@@ -81,7 +80,9 @@ enum Upstream {
 fn which(case: &Case<'_>) -> Option<Upstream> {
     let (store, key) = (case.store, &case.episode.key);
     let out = store.siblings(&key.source, SourceKind::NginxAccess);
-    let calls = |direction, peer: &str| out.iter().any(|log| store.calls.contains_key(&(log.clone(), direction, peer.to_owned())));
+    let calls = |direction, peer: &str| {
+        out.iter().any(|log| store.calls.contains_key(&(log.clone(), direction, peer.to_owned())))
+    };
     let called = host(&key.peer);
     if calls(Direction::Out, &key.peer) {
         return Some(Upstream::Peer);
@@ -103,8 +104,11 @@ pub(crate) fn upstream(case: &Case<'_>, failure: Failure) -> Finding {
     match (which(case), failure) {
         (Some(Upstream::OwnApplication), Failure::ConnectFailed) => Finding::established(Cause::ApplicationDown)
             .rules_out(Cause::UpstreamDown, "the sidecar itself answered; its application did not", Vec::new()),
-        (Some(Upstream::Peer), Failure::ConnectFailed) => Finding::established(Cause::UpstreamDown)
-            .rules_out(Cause::ApplicationDown, "the connection to the peer's sidecar was refused", Vec::new()),
+        (Some(Upstream::Peer), Failure::ConnectFailed) => Finding::established(Cause::UpstreamDown).rules_out(
+            Cause::ApplicationDown,
+            "the connection to the peer's sidecar was refused",
+            Vec::new(),
+        ),
         (Some(Upstream::Peer), Failure::UpstreamTimedOut) if connecting => Finding::consistent(Cause::UpstreamDown)
             .lacks("whether the peer's address answers anybody", "log of the called side"),
         (Some(Upstream::OwnApplication), Failure::UpstreamTimedOut) if connecting => {
@@ -123,4 +127,3 @@ pub(crate) fn upstream(case: &Case<'_>, failure: Failure) -> Finding {
         ),
     }
 }
-

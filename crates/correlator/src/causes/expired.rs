@@ -114,14 +114,19 @@ fn lifetime_of(store: &Store, id: Option<&str>) -> Option<i64> {
         let mut issued: BTreeMap<&str, Time> = BTreeMap::new();
         for ((at, ..), noted) in &store.steps[source].0 {
             let step = &noted.fact;
-            let Some(whose) = step.spiffe_id.as_deref().filter(|whose| id.is_none_or(|id| id == *whose)) else { continue };
+            let Some(whose) = step.spiffe_id.as_deref().filter(|whose| id.is_none_or(|id| id == *whose)) else {
+                continue;
+            };
             match step.event {
                 CredentialEvent::Signed => {
                     step.not_after.filter(|_| !whose.contains("/spire/")).map(|end| prove(end - *at));
                 }
                 CredentialEvent::Received => {
                     let fresh = issued.get(whose).is_some_and(|issued| *at - *issued < SECOND);
-                    step.ttl_seconds.filter(|_| fresh).and_then(|ttl| i64::try_from(ttl).ok()).map(|ttl| prove(ttl * SECOND));
+                    step.ttl_seconds
+                        .filter(|_| fresh)
+                        .and_then(|ttl| i64::try_from(ttl).ok())
+                        .map(|ttl| prove(ttl * SECOND));
                 }
                 CredentialEvent::Renewing | CredentialEvent::Creating => {
                     if let (Some(before), Some(end)) = (issued.get(whose), step.replaces_not_after) {
@@ -150,7 +155,8 @@ fn not_renewed(case: &Case<'_>, id: &str, last: &Issue, life: Option<i64>) -> Fi
         }
     }
     let agent = named(&last.agent);
-    let says_issue = |finding: Finding| finding.supports(last.at, last.entry, format!("last certificate issued for {id}"));
+    let says_issue =
+        |finding: Finding| finding.supports(last.at, last.entry, format!("last certificate issued for {id}"));
     let mut kinds = troubles.iter();
     let (Some((cause, lines)), rival) = (kinds.next(), kinds.next()) else {
         return says_issue(Finding::undetermined())
@@ -178,12 +184,16 @@ fn not_renewed(case: &Case<'_>, id: &str, last: &Issue, life: Option<i64>) -> Fi
         let why = format!("nothing was issued for {id} after {}", last.at);
         finding = finding.rules_out(Cause::NotReloaded, why, vec![last.entry]);
     } else {
-        finding = finding.lacks(format!("the lifetime of certificates of {id}"), "SPIRE server at level debug, or two renewals");
+        finding = finding
+            .lacks(format!("the lifetime of certificates of {id}"), "SPIRE server at level debug, or two renewals");
     }
     match cause {
-        Cause::TokenNotRotated => finding
-            .rules_out(Cause::ServerUnreachable, "the server answered: it refused the token", proof)
-            .lacks("why the token was not refreshed", "kubelet log of the agent's node, or Kubernetes audit of token requests"),
+        Cause::TokenNotRotated => {
+            finding.rules_out(Cause::ServerUnreachable, "the server answered: it refused the token", proof).lacks(
+                "why the token was not refreshed",
+                "kubelet log of the agent's node, or Kubernetes audit of token requests",
+            )
+        }
         Cause::ServerUnreachable => {
             finding.rules_out(Cause::TokenNotRotated, "the error is the connection, no token was refused", proof)
         }
@@ -212,7 +222,8 @@ fn short(step: &Credential) -> String {
 fn not_in_use(case: &Case<'_>, id: &str, address: &str, holder: &str, newer: &Issue) -> Finding {
     let store = case.store;
     let (from, to) = (Time(newer.at.0 - newer.at.0.rem_euclid(SECOND)), case.episode.last);
-    let issued = |finding: Finding| finding.supports(newer.at, newer.entry, format!("a newer certificate was issued for {id}"));
+    let issued =
+        |finding: Finding| finding.supports(newer.at, newer.entry, format!("a newer certificate was issued for {id}"));
     let logs = holders(case, id, address);
     let [log] = logs.as_slice() else {
         return issued(Finding::undetermined())
@@ -247,7 +258,9 @@ fn not_in_use(case: &Case<'_>, id: &str, address: &str, holder: &str, newer: &Is
             .asking(log);
     }
     if !case.shows_notices(log) {
-        return issued(Finding::undetermined()).lacks("reload lines", format!("{} at level notice", named(log))).asking(log);
+        return issued(Finding::undetermined())
+            .lacks("reload lines", format!("{} at level notice", named(log)))
+            .asking(log);
     }
     // Absence counts up to the watermark only: without one, the log itself must go on beyond the failures' start.
     if !case.complete(log, case.episode.first) {
@@ -261,18 +274,21 @@ fn not_in_use(case: &Case<'_>, id: &str, address: &str, holder: &str, newer: &Is
         .rules_out(Cause::ReloadRejected, format!("{} shows no refused reload", named(log)), Vec::new())
         .asking(log);
     let helpers = store.siblings(log, SourceKind::SpiffeHelper);
-    let delivered = helpers.iter().flat_map(|helper| store.steps_of(helper, from, case.episode.first)).find(|(_, _, step)| {
-        step.event == CredentialEvent::Delivered
-    });
+    let delivered = helpers
+        .iter()
+        .flat_map(|helper| store.steps_of(helper, from, case.episode.first))
+        .find(|(_, _, step)| step.event == CredentialEvent::Delivered);
     if let Some((at, entry, step)) = delivered {
         finding.cause.standing = Standing::Established;
         finding = finding.supports(at, entry, short(step));
     } else {
         finding = finding.lacks("that the new certificate was on disk", format!("spiffe-helper of {holder}"));
     }
-    if let Some((at, entry, _)) = store.steps_of(log, case.episode.last, to.plus_seconds(case.config.recovery_seconds)).iter().find(
-        |(_, _, step)| step.event == CredentialEvent::Loaded,
-    ) {
+    if let Some((at, entry, _)) = store
+        .steps_of(log, case.episode.last, to.plus_seconds(case.config.recovery_seconds))
+        .iter()
+        .find(|(_, _, step)| step.event == CredentialEvent::Loaded)
+    {
         finding = finding.context(*at, *entry, "loaded; the failures ended");
     }
     finding

@@ -53,11 +53,13 @@ pub(crate) fn bundle(case: &Case<'_>) -> Finding {
         }
         (None, Some((at, entry))) => finding = finding.supports(at, entry, "the peer's certificates have a new issuer"),
         (None, None) => {
-            finding = finding.lacks("a change of the certificate authority", "SPIRE server log, or issuers in access lines");
+            finding =
+                finding.lacks("a change of the certificate authority", "SPIRE server log, or issuers in access lines");
         }
     }
     let other = if word == Cause::BundleServerSide { Cause::BundleClientSide } else { Cause::BundleServerSide };
-    finding = finding.rules_out(other, format!("it is the {} that complains", case.episode.key.side.as_str()), Vec::new());
+    finding =
+        finding.rules_out(other, format!("it is the {} that complains", case.episode.key.side.as_str()), Vec::new());
     finding.identity = Some(known);
     finding
 }
@@ -67,7 +69,8 @@ fn issuer_changed(case: &Case<'_>, peer: &str) -> Option<(Time, u64)> {
     let shown = case.store.shown.get(host(peer))?;
     let during = |shown: &&Shown| case.episode.overlaps(shown.first, shown.last, 1) && shown.issuer.is_some();
     let now = shown.0.values().filter(during).max_by_key(|shown| (shown.first, shown.entry))?;
-    let before = shown.0.values().filter(|old| old.last < now.first && old.issuer.is_some()).max_by_key(|old| old.last)?;
+    let before =
+        shown.0.values().filter(|old| old.last < now.first && old.issuer.is_some()).max_by_key(|old| old.last)?;
     (before.issuer != now.issuer).then_some((now.first, now.entry))
 }
 
@@ -90,7 +93,9 @@ pub(crate) fn not_yet_valid(case: &Case<'_>) -> Finding {
     let near = 3600;
     let shown = store.shown.get(host(caller)).into_iter().flat_map(|list| list.0.values());
     let mut future: Vec<&Shown> = shown
-        .filter(|shown| shown.not_before.is_some_and(|begin| begin > shown.first && episode.overlaps(shown.first, begin, 5)))
+        .filter(|shown| {
+            shown.not_before.is_some_and(|begin| begin > shown.first && episode.overlaps(shown.first, begin, 5))
+        })
         .collect();
     future.sort_by_key(|shown| (shown.first, shown.entry));
     let Some(shown) = future.first() else { return undecided() };
@@ -100,7 +105,8 @@ pub(crate) fn not_yet_valid(case: &Case<'_>) -> Finding {
     let issued = store.stepping(SourceKind::Spire).find_map(|source| {
         let around = store.steps_of(source, begin, begin.plus_seconds(20));
         around.into_iter().find(|(_, _, step)| {
-            let hit = shown.serial.is_some() && step.serial.as_ref().map(|serial| serial.as_str()) == shown.serial.as_deref();
+            let hit =
+                shown.serial.is_some() && step.serial.as_ref().map(|serial| serial.as_str()) == shown.serial.as_deref();
             let issue = matches!(step.event, CredentialEvent::Renewing | CredentialEvent::Creating);
             let ends = shown.not_after.zip(expired::lifetime(store, step.spiffe_id.as_deref().unwrap_or_default()));
             hit || issue && ends.is_some_and(|(end, life)| ((end - step.occurred.at) - life).abs() <= 2 * SECOND)
@@ -146,8 +152,12 @@ pub(crate) fn alert(case: &Case<'_>) -> Finding {
         (Some(71), _) => Finding::consistent(Cause::NoSharedCipher),
         (Some(116), Side::Client) => Finding::consistent(Cause::NoCertificateConfiguration)
             .lacks("whether a certificate is configured for this upstream", "NGINX configuration of the calling side"),
-        (Some(48), Side::Server) => Finding::consistent(Cause::BundleClientSide).lacks("the client's bundle", "log of the client"),
-        (Some(48), Side::Client) => Finding::consistent(Cause::BundleServerSide).lacks("the server's bundle", "log of the server"),
+        (Some(48), Side::Server) => {
+            Finding::consistent(Cause::BundleClientSide).lacks("the client's bundle", "log of the client")
+        }
+        (Some(48), Side::Client) => {
+            Finding::consistent(Cause::BundleServerSide).lacks("the server's bundle", "log of the server")
+        }
         (Some(40), _) => refused("handshake failure"),
         (Some(42), _) => refused("bad certificate"),
         (Some(45), _) => refused("it says expired"),
@@ -156,4 +166,3 @@ pub(crate) fn alert(case: &Case<'_>) -> Finding {
         (None, _) => refused("no alert number"),
     }
 }
-

@@ -1,0 +1,333 @@
+//! `handshake.failed`: episodes become records.
+
+use std::collections::BTreeSet;
+
+use model::{
+    SourceId, Time,
+    edges::Direction,
+    handshake::{Failure, Side},
+    identity::SourceKind,
+    record::{Cause, Detail, Endpoint, Evidence, HandshakeDetail, Link, LinkKind, Missing, RecordKind, Role},
+};
+
+use crate::{
+    Config,
+    book::Draft,
+    causes,
+    episode::{Episode, FailureKey, Failures, What, plural},
+    finding::{Case, Finding},
+    links,
+    runs::Runs,
+    store::Store,
+    topology::{host, same_unit, service},
+};
+
+/// What the fold holds, as the evaluation reads it.
+#[derive(Clone, Copy)]
+pub(crate) struct World<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) failures: &'a Failures,
+    pub(crate) runs: &'a Runs,
+    pub(crate) config: &'a Config,
+    /// Ledger milliseconds now.
+    pub(crate) tick: u64,
+}
+
+/// An episode's record, or the record that tells the same failures already.
+pub(crate) enum Told {
+    /// It has its own record.
+    Own(Box<Draft>),
+    /// Another says it better: its id.
+    By(String, Box<Draft>),
+    /// Lines of the same NGINX explain it; nothing was ever written.
+    Explained,
+}
+
+impl World<'_> {
+    /// Both ends of an episode.
+    pub(crate) fn ends(&self, episode: &Episode) -> (Endpoint, Endpoint) {
+        let key = &episode.key;
+        let at = episode.first;
+        let mut own = self.store.endpoint_of(&key.source, at);
+        // The server name of the very calls says more than the source's name.
+        let served = episode.servers.iter().find_map(|server| service(server));
+        if let Some((name, namespace)) = served.filter(|_| key.side == Side::Server && own.by == "source name") {
+            own.name = format!("{namespace}/{name}");
+            own.by = "server name".into();
+        }
+        if let Some(socket) = episode.socket().filter(|_| key.side == Side::Server) {
+            own.address = own.address.or_else(|| Some(host(socket).to_owned()));
+        }
+        let peer = if key.peer.is_empty() {
+            Endpoint { name: "?".into(), by: "not in the line".into(), ..Endpoint::default() }
+        } else {
+            self.store.endpoint_at(&key.peer, at)
+        };
+        match key.side {
+            Side::Server => (peer, own),
+            Side::Client => (own, peer),
+        }
+    }
+
+    /// What is to be said of an episode.
+    pub(crate) fn tell(&self, episode: &Episode) -> Told {
+        let (from, to) = self.ends(episode);
+        if self.explained(episode) {
+            return Told::Explained;
+        }
+        let by = self.told_by(episode, &from, &to);
+        let case = Case { store: self.store, config: self.config, episode, from: &from, to: &to };
+        let finding = causes::judge(&case);
+        let draft = Box::new(self.draft(episode, &from, &to, finding));
+        match by {
+            Some(id) => Told::By(id, draft),
+            None => Told::Own(draft),
+        }
+    }
+
+    /// Error lines of the same NGINX account for these answers.
+    fn explained(&self, episode: &Episode) -> bool {
+        let What::Answer(status, _) = episode.key.what else { return false };
+        let side = match (episode.key.side, status) {
+            (_, 499) => return false,
+            (Side::Server, 400 | 421 | 495..=497) => Side::Server,
+            (Side::Server, 500) if episode.key.stream => Side::Server,
+            (Side::Client, 500 | 502 | 504) | (Side::Server, 502 | 504 | 500) => Side::Client,
+            _ => return false,
+        };
+        self.lines(episode).any(|other| {
+            let same_unit = same_unit(&other.key.source, &episode.key.source);
+            let same_peer = other.key.side != episode.key.side || other.key.peer == episode.key.peer;
+            let same_caller = other.key.side == episode.key.side || other.clients.contains(&episode.key.peer);
+            same_unit && other.key.side == side && same_peer && same_caller
+        })
+    }
+
+    /// Episodes of error lines that overlap in time.
+    fn lines(&self, episode: &Episode) -> impl Iterator<Item = Episode> {
+        let keys = self.failures.0.keys().filter(|key| matches!(key.what, What::Line(_)));
+        let episodes = keys.flat_map(|key| self.failures.episodes(key, self.config));
+        episodes.filter(|other| other.overlaps(episode.first, episode.last, 2) && other.key != episode.key)
+    }
+
+    /// The record of the other end that says more about the same failures.
+    fn told_by(&self, episode: &Episode, from: &Endpoint, to: &Endpoint) -> Option<String> {
+        let key = &episode.key;
+        let wanted: fn(&FailureKey, u16) -> bool = match (key.what, key.side) {
+            (What::Answer(..), Side::Client) => |other, status| {
+                other.side == Side::Server
+                    && match other.what {
+                        What::Line(failure) => status == 400 && refuses(failure),
+                        What::Answer(same, _) => same == status,
+                        What::AfterExpiry => false,
+                    }
+                    || other.side == Side::Client && status >= 500 && matches!(other.what, What::Line(_))
+            },
+            (What::Answer(499, _), Side::Server) => {
+                |other, _| other.side == Side::Client && other.what == What::Line(Failure::UpstreamTimedOut)
+            }
+            (What::Line(Failure::ClosedBeforeRequest), Side::Server) => {
+                |other, _| other.side == Side::Client && matches!(other.what, What::Line(_))
+            }
+            _ => return None,
+        };
+        let status = if let What::Answer(status, _) = key.what { status } else { 0 };
+        let keys =
+            self.failures.0.keys().filter(|other| !same_unit(&other.source, &key.source) && wanted(other, status));
+        let mut best: Option<(Time, String)> = None;
+        for other in keys.flat_map(|key| self.failures.episodes(key, self.config)) {
+            if !other.overlaps(episode.first, episode.last, 3) {
+                continue;
+            }
+            // The called side's line to its own application tells of the caller's 5xx when the called side is `to`.
+            let own_application = other.key.side == Side::Client && key.side == Side::Client;
+            let same = if own_application {
+                same_end(&self.store.endpoint_of(&other.key.source, other.first), to)
+                    && other.clients.iter().any(|client| {
+                        from.address.as_ref() == Some(client)
+                            || self.store.endpoint_at(client, other.first).name == from.name
+                    })
+            } else {
+                let (other_from, other_to) = self.ends(&other);
+                let socket = episode.socket().zip(other.socket()).map(|(a, b)| a == b);
+                same_end(&other_from, from) && socket.unwrap_or_else(|| same_end(&other_to, to))
+            };
+            if same && best.as_ref().is_none_or(|(first, id)| (other.first, &other.id) < (*first, id)) {
+                best = Some((other.first, other.id));
+            }
+        }
+        best.map(|(_, id)| id)
+    }
+
+    fn draft(&self, episode: &Episode, from: &Endpoint, to: &Endpoint, mut finding: Finding) -> Draft {
+        let key = &episode.key;
+        let mut evidence: Vec<Evidence> = Vec::new();
+        for (n, (at, sample)) in episode.samples.iter().enumerate() {
+            if n < 3 || n + 2 > episode.samples.len() {
+                let (entry, says) = (sample.entry, sample.says.clone());
+                evidence.push(Evidence { entry, at: *at, role: Role::Supports, says, times: None });
+            }
+        }
+        if let Some(first) = evidence.first_mut() {
+            first.times = (episode.count > 1).then_some(episode.count);
+        }
+        evidence.append(&mut finding.evidence);
+        finding.asked.insert(key.source.clone());
+        let mut links: Vec<Link> = Vec::new();
+        if let Some(known) = &finding.identity {
+            links.push(Link {
+                what: LinkKind::Identity,
+                target: Some(known.spiffe_id.clone()),
+                uid: None,
+                grade: known.grade,
+                via: known.by.into(),
+                entries: known.entries.clone(),
+                candidates: None,
+                missing: Vec::new(),
+            });
+        }
+        let whose = concerned(finding.cause.word, key.side);
+        let end = if whose == Side::Client { from } else { to };
+        links.extend(links::behind(self.store, self.runs, &key.source.cluster, end, episode.first));
+        let span = (episode.first, episode.last);
+        links.extend(links::fixed_by(
+            self.store,
+            self.runs,
+            &key.source.cluster,
+            [from, to],
+            finding.agent.as_ref(),
+            span,
+        ));
+        if !self.hidden_edges(episode).is_empty() {
+            let what = format!("calls behind {}: none were made while this failed", to.name);
+            finding
+                .missing
+                .push(Missing { what, source: "nothing: a failure of one edge hides those behind it".into() });
+        }
+        let settled = self.settled(episode, &finding.asked);
+        let verb = if key.what == What::AfterExpiry { "goes on after the certificate's end" } else { "fails" };
+        let summary = format!(
+            "{} -> {} {verb}: {} ({}), {} in {} s",
+            from.name,
+            to.name,
+            finding.cause.word,
+            finding.cause.standing.as_str(),
+            plural(episode.count, if key.stream { "connection" } else { "call" }),
+            (episode.last - episode.first) / model::time::SECOND,
+        );
+        let detail = HandshakeDetail {
+            source: key.source.clone(),
+            side: key.side.as_str().into(),
+            layer: layer(key.what, finding.cause.word).into(),
+            failure: key.what.word(),
+            verify_code: if key.what == What::Line(Failure::VerifyFailed) { key.code } else { None },
+            alert: key.alert,
+            stream: key.stream,
+            from: from.clone(),
+            to: to.clone(),
+            peer: key.peer.clone(),
+            tainted: episode.tainted,
+        };
+        Draft {
+            id: episode.id.clone(),
+            kind: RecordKind::HandshakeFailed,
+            from: episode.first,
+            to: episode.last,
+            count: episode.count,
+            summary,
+            detail: Detail::Handshake(Box::new(detail)),
+            cause: Some(finding.cause),
+            links,
+            evidence,
+            missing: finding.missing,
+            settled,
+        }
+    }
+
+    /// Edges that the called side had before the episode and did not use during it.
+    fn hidden_edges(&self, episode: &Episode) -> BTreeSet<String> {
+        let mut hidden = BTreeSet::new();
+        if episode.key.side != Side::Server || episode.last - episode.first < 10 * model::time::SECOND {
+            return hidden;
+        }
+        for log in self.store.siblings(&episode.key.source, SourceKind::NginxAccess) {
+            for ((source, direction, peer), calls) in &self.store.calls {
+                let quiet = calls.first < episode.first && calls.last < episode.first.plus_seconds(2);
+                if *source == log
+                    && *direction == Direction::Out
+                    && quiet
+                    && calls.last >= episode.first.plus_seconds(-60)
+                {
+                    hidden.insert(peer.clone());
+                }
+            }
+        }
+        hidden
+    }
+
+    /// `None` while a source that could change the record has not passed its window.
+    fn settled(&self, episode: &Episode, asked: &BTreeSet<SourceId>) -> Option<Vec<String>> {
+        let end = episode.last.plus_seconds(self.config.gap_seconds);
+        let behind: Vec<String> = asked
+            .iter()
+            .filter(|source| {
+                !self.store.sources.get(*source).and_then(|known| known.complete_to).is_some_and(|mark| mark >= end)
+            })
+            .map(ToString::to_string)
+            .collect();
+        if behind.is_empty() {
+            return Some(Vec::new());
+        }
+        let waited = self.tick.saturating_sub(self.failures.touched(&episode.key)) >= self.config.settle_ms;
+        waited.then_some(behind)
+    }
+}
+
+/// A word for how far the calls came.
+fn layer(what: What, cause: Cause) -> &'static str {
+    match (what, cause) {
+        (_, Cause::WrongIdentity) => "policy",
+        (_, Cause::UpstreamDown) | (What::Line(Failure::ConnectFailed), _) => "connection",
+        (_, Cause::ApplicationDown | Cause::ApplicationError | Cause::ApplicationTimeout | Cause::ClientGaveUp)
+        | (What::Answer(..), _)
+        | (What::Line(Failure::UpstreamTimedOut | Failure::UpstreamClosed), _) => "application",
+        _ => "tls",
+    }
+}
+
+/// Lines by which a called NGINX refuses with status 400.
+const fn refuses(failure: Failure) -> bool {
+    matches!(failure, Failure::VerifyFailed | Failure::NoCertificate | Failure::PlainHttp | Failure::NotHttp)
+}
+
+/// Whose workload a cause is about.
+const fn concerned(cause: Cause, side: Side) -> Side {
+    match cause {
+        Cause::ApplicationDown
+        | Cause::ApplicationError
+        | Cause::ApplicationTimeout
+        | Cause::UpstreamDown
+        | Cause::UpstreamSilent
+        | Cause::UpstreamPlaintext
+        | Cause::NameMismatch
+        | Cause::BundleServerSide => Side::Server,
+        Cause::WrongIdentity | Cause::NoCertificateConfiguration | Cause::BundleClientSide => Side::Client,
+        // A certificate refused by the server is the client's, and the other way round.
+        _ => match side {
+            Side::Server => Side::Client,
+            Side::Client => Side::Server,
+        },
+    }
+}
+
+/// Both name the same end, as far as both are known.
+fn same_end(a: &Endpoint, b: &Endpoint) -> bool {
+    match (&a.address, &b.address) {
+        (Some(a), Some(b)) if !crate::topology::is_local(a) && !crate::topology::is_local(b) => a == b,
+        _ => {
+            let tail = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
+            let both = a.name.contains('/') && b.name.contains('/');
+            if both { a.name == b.name } else { tail(&a.name) == tail(&b.name) }
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! Runs: all sightings of one run folded into one account of it.
+//!
+//! Tekton says the same thing several times, in any order, under new ids and two spellings of its source. A sighting
+//! is a repeat when (uid, attempt, state, reason, message, completed) were seen before. Lists take the union, scalars
+//! that conflict are decided by value: earliest start, latest end, highest rank; never by arrival.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{
+    Entry, Grade, SourceId, Time,
+    identity::{Actor, PersonRef},
+    record::{ActorClaim, Evidence, Role, RunDetail},
+    run::{ArtifactClaim, ChildRef, CommitClaim, Run, RunAccount, RunKind, RunState, Skipped},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{pairs, store::Store};
+
+/// Cluster and uid; without a uid: kind, namespace and name.
+pub(crate) type RunKey = (String, String);
+
+/// What makes two sightings one: attempt, state, reason, message, completion.
+type Repeat = (u32, RunState, String, String, Option<Time>);
+
+/// The state that counts: the end before the rest, the last attempt, the highest rank.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Standing {
+    terminal: bool,
+    attempt: u32,
+    state: RunState,
+    completed: Option<Time>,
+    reason: String,
+    message: String,
+}
+
+/// One state as first seen, by what its envelope says.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Sighting {
+    sent: Option<Time>,
+    id: String,
+    entry: u64,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Fold {
+    pub(crate) kind: RunKind,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) source: SourceId,
+    pub(crate) parent: Option<String>,
+    pub(crate) parent_uid: Option<String>,
+    pub(crate) pipeline: Option<String>,
+    pub(crate) task: Option<String>,
+    pub(crate) pipeline_task: Option<String>,
+    standing: Standing,
+    pub(crate) created: Option<Time>,
+    pub(crate) started: Option<Time>,
+    pub(crate) completed: Option<Time>,
+    accounts: BTreeSet<(Option<String>, String)>,
+    /// Pods with the attempt they were first named in.
+    pods: BTreeMap<String, u32>,
+    pub(crate) commits: BTreeSet<CommitClaim>,
+    pub(crate) artifacts: BTreeSet<ArtifactClaim>,
+    pub(crate) children: BTreeSet<ChildRef>,
+    skipped: BTreeSet<Skipped>,
+    trigger_event: Option<String>,
+    senders: BTreeMap<String, u64>,
+    #[serde(with = "pairs")]
+    states: BTreeMap<Repeat, Sighting>,
+    sightings: u64,
+    /// Ledger milliseconds of the last sighting that said something new.
+    pub(crate) changed: u64,
+}
+
+/// All runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Runs {
+    #[serde(with = "pairs")]
+    pub(crate) by_key: BTreeMap<RunKey, Fold>,
+    /// Keys by namespace and name: a name is reused over time.
+    #[serde(with = "pairs")]
+    by_name: BTreeMap<(String, String, String), BTreeSet<RunKey>>,
+    /// TaskRuns by namespace and pod.
+    #[serde(with = "pairs")]
+    by_pod: BTreeMap<(String, String, String), RunKey>,
+    /// Not settled yet.
+    pub(crate) open: BTreeSet<RunKey>,
+    /// Runs dropped before their time.
+    pub(crate) evicted: u64,
+}
+
+impl Runs {
+    /// Folds one sighting. The run's key, and whether it said something new.
+    pub(crate) fn see(&mut self, entry: &Entry, run: &Run, limit: usize) -> (RunKey, bool) {
+        let cluster = entry.body.source.cluster.clone();
+        let namespace = run.namespace.clone().unwrap_or_default();
+        let unnamed = || format!("{}/{namespace}/{}", run.kind.as_str(), run.name);
+        let key = (cluster.clone(), run.uid.clone().unwrap_or_else(unnamed));
+        let fold = self.by_key.entry(key.clone()).or_insert_with(|| Fold::new(entry, run));
+        let new = fold.see(entry, run);
+        self.by_name.entry((cluster.clone(), namespace.clone(), run.name.clone())).or_default().insert(key.clone());
+        for pod in &run.pods {
+            self.by_pod.insert((cluster.clone(), namespace.clone(), pod.clone()), key.clone());
+        }
+        if new {
+            self.open.insert(key.clone());
+        }
+        if self.by_key.len() > limit {
+            let oldest = self
+                .by_key
+                .iter()
+                .min_by_key(|(key, fold)| (fold.completed, fold.started, *key))
+                .map(|(key, _)| key.clone());
+            oldest.into_iter().for_each(|key| self.forget(&key));
+            self.evicted += 1;
+        }
+        (key, new)
+    }
+
+    fn forget(&mut self, key: &RunKey) {
+        let Some(fold) = self.by_key.remove(key) else { return };
+        self.open.remove(key);
+        let name = (key.0.clone(), fold.namespace.clone(), fold.name.clone());
+        if let Some(keys) = self.by_name.get_mut(&name) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_name.remove(&name);
+            }
+        }
+        self.by_pod.retain(|_, run| run != key);
+    }
+
+    /// Forgets settled runs that ended before `end`.
+    pub(crate) fn age(&mut self, end: Time) {
+        let old = |fold: &Fold| fold.completed.or(fold.started).or(fold.created).is_some_and(|at| at < end);
+        let keys: Vec<RunKey> = self.by_key.iter().filter(|(_, fold)| old(fold)).map(|(key, _)| key.clone()).collect();
+        keys.iter()
+            .filter(|key| !self.open.contains(*key))
+            .cloned()
+            .collect::<Vec<_>>()
+            .iter()
+            .for_each(|key| self.forget(key));
+    }
+
+    /// The child that a parent lists, when an event of it was seen.
+    pub(crate) fn child(&self, cluster: &str, parent: &Fold, child: &ChildRef) -> Option<&Fold> {
+        let keys = self.by_name.get(&(cluster.into(), parent.namespace.clone(), child.name.clone()))?;
+        let mut folds =
+            keys.iter().filter_map(|key| self.by_key.get(key)).filter(|fold| fold.kind.as_str() == child.kind);
+        let of_parent = |fold: &&Fold| fold.parent_uid.as_ref().is_none_or(|uid| *uid == parent.uid);
+        folds.clone().find(of_parent).or_else(|| folds.next())
+    }
+
+    /// The run that a pod belongs to, and its PipelineRun if it has one.
+    pub(crate) fn of_pod(&self, cluster: &str, namespace: &str, pod: &str) -> Option<&Fold> {
+        let key = self.by_pod.get(&(cluster.into(), namespace.into(), pod.into()))?;
+        let task = self.by_key.get(key)?;
+        let parents =
+            task.parent.as_ref().and_then(|name| self.by_name.get(&(cluster.into(), namespace.into(), name.clone())));
+        let mut parents = parents.into_iter().flatten().filter_map(|key| self.by_key.get(key));
+        let exact = parents.find(|parent| task.parent_uid.as_ref().is_none_or(|uid| *uid == parent.uid));
+        Some(exact.unwrap_or(task))
+    }
+}
+
+impl Fold {
+    fn new(entry: &Entry, run: &Run) -> Self {
+        Self {
+            kind: run.kind,
+            namespace: run.namespace.clone().unwrap_or_default(),
+            name: run.name.clone(),
+            uid: run.uid.clone().unwrap_or_default(),
+            source: entry.body.source.clone(),
+            parent: None,
+            parent_uid: None,
+            pipeline: None,
+            task: None,
+            pipeline_task: None,
+            standing: standing(run),
+            created: None,
+            started: None,
+            completed: None,
+            accounts: BTreeSet::new(),
+            pods: BTreeMap::new(),
+            commits: BTreeSet::new(),
+            artifacts: BTreeSet::new(),
+            children: BTreeSet::new(),
+            skipped: BTreeSet::new(),
+            trigger_event: None,
+            senders: BTreeMap::new(),
+            states: BTreeMap::new(),
+            sightings: 0,
+            changed: entry.stamp.tick,
+        }
+    }
+
+    fn see(&mut self, entry: &Entry, run: &Run) -> bool {
+        let before = self.clone();
+        self.standing = self.standing.clone().max(standing(run));
+        self.source = self.source.clone().min(entry.body.source.clone());
+        earliest(&mut self.created, run.created);
+        earliest(&mut self.started, run.started);
+        self.completed = self.completed.max(run.completed);
+        first(&mut self.parent, run.parent.as_ref().map(|parent| &parent.name));
+        first(&mut self.parent_uid, run.parent.as_ref().and_then(|parent| parent.uid.as_ref()));
+        first(&mut self.pipeline, run.pipeline.as_ref());
+        first(&mut self.task, run.task.as_ref());
+        first(&mut self.pipeline_task, run.pipeline_task.as_ref());
+        first(&mut self.trigger_event, run.trigger.as_ref().and_then(|trigger| trigger.event_id.as_ref()));
+        self.accounts.extend(run.service_accounts.iter().map(|account| (account.task.clone(), account.name.clone())));
+        for pod in &run.pods {
+            let attempt = self.pods.entry(pod.clone()).or_insert(run.attempt);
+            *attempt = (*attempt).min(run.attempt);
+        }
+        self.commits.extend(run.commits.iter().cloned());
+        self.artifacts.extend(run.artifacts.iter().cloned());
+        self.children.extend(run.children.iter().cloned());
+        self.skipped.extend(run.skipped.iter().cloned());
+        let repeat = (run.attempt, run.state, run.reason.clone(), run.message.clone(), run.completed);
+        let sighting = Sighting { sent: run.event.time, id: run.event.id.clone(), entry: entry.index };
+        match self.states.get_mut(&repeat) {
+            // Envelope first: a delivery that arrives twice is one, whichever copy came first.
+            Some(known) if (known.sent, &known.id) > (sighting.sent, &sighting.id) => *known = sighting.clone(),
+            Some(_) => {}
+            None => {
+                self.states.insert(repeat, sighting.clone());
+            }
+        }
+        if let Some(PersonRef(person)) = &run.sender {
+            self.senders.entry(person.clone()).or_insert(entry.index);
+        }
+        let new = Self { sightings: 0, ..before } != Self { sightings: 0, ..self.clone() };
+        self.sightings += 1;
+        if new {
+            self.changed = entry.stamp.tick;
+        }
+        new
+    }
+
+    /// The run has ended.
+    pub(crate) fn ended(&self) -> bool {
+        self.standing.terminal
+    }
+
+    /// `PipelineRun ns/name`.
+    pub(crate) fn title(&self) -> String {
+        format!("{} {}/{}", self.kind.as_str(), self.namespace, self.name)
+    }
+
+    /// First and last moment that it tells of.
+    pub(crate) fn span(&self) -> (Time, Time) {
+        let sent = self.states.values().filter_map(|sighting| sighting.sent);
+        let from = self.started.or(self.created).or_else(|| sent.clone().min()).unwrap_or_default();
+        (from, self.completed.or_else(|| sent.max()).unwrap_or(from).max(from))
+    }
+
+    /// The run or one of its tasks runs as that account.
+    pub(crate) fn uses(&self, account: &str) -> bool {
+        self.accounts.iter().any(|(_, name)| name == account)
+    }
+
+    /// Open at that moment.
+    pub(crate) fn open_at(&self, at: Time) -> bool {
+        let (from, to) = self.span();
+        from <= at && (at <= to || !self.ended())
+    }
+
+    /// One entry per state, in the order of their sending.
+    pub(crate) fn evidence(&self) -> Vec<Evidence> {
+        let seen = self.states.iter().map(|((_, state, reason, _, completed), sighting)| Evidence {
+            entry: sighting.entry,
+            at: sighting.sent.or(*completed).unwrap_or_default(),
+            role: Role::Supports,
+            says: if reason.is_empty() { state.as_str().into() } else { format!("{} {reason}", state.as_str()) },
+            times: None,
+        });
+        seen.collect()
+    }
+
+    /// Reason of the state that counts.
+    pub(crate) fn reason(&self) -> &str {
+        if self.standing.reason.is_empty() { self.standing.state.as_str() } else { &self.standing.reason }
+    }
+
+    /// Number of sightings.
+    pub(crate) fn sightings(&self) -> u64 {
+        self.sightings
+    }
+
+    /// Whether claims name different revisions of what was built. A resolver's provenance speaks of the pipeline's own
+    /// definition, which is another repository's commit by right.
+    pub(crate) fn disputed(&self) -> bool {
+        let claims = self.commits.iter().filter(|claim| !claim.source.starts_with("provenance"));
+        let revisions: BTreeSet<&String> = claims.filter_map(|claim| claim.revision.as_ref()).collect();
+        revisions.iter().any(|a| revisions.iter().any(|b| !a.starts_with(b.as_str()) && !b.starts_with(a.as_str())))
+    }
+
+    /// The account for a record.
+    pub(crate) fn detail(&self, cluster: &str, runs: &Runs, store: &Store) -> RunDetail {
+        let mut pods: Vec<(&u32, &String)> = self.pods.iter().map(|(pod, attempt)| (attempt, pod)).collect();
+        pods.sort();
+        let open = self.children.iter().filter(|child| !runs.child(cluster, self, child).is_some_and(Self::ended));
+        let attempts = self.states.keys().map(|(attempt, ..)| *attempt).max().unwrap_or(0);
+        RunDetail {
+            cluster: cluster.into(),
+            kind: self.kind,
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            parent: self.parent.clone(),
+            pipeline: self.pipeline.clone(),
+            task: self.task.clone(),
+            pipeline_task: self.pipeline_task.clone(),
+            state: self.standing.state,
+            reason: self.standing.reason.clone(),
+            message: self.standing.message.clone(),
+            attempts: attempts.saturating_add(1),
+            started: self.started,
+            completed: self.completed,
+            service_accounts: self.accounts.iter().cloned().map(|(task, name)| RunAccount { task, name }).collect(),
+            pods: pods.into_iter().map(|(_, pod)| pod.clone()).collect(),
+            commits: self.commits.iter().cloned().collect(),
+            disputed: self.disputed(),
+            artifacts: self.artifacts.iter().cloned().collect(),
+            children: self.children.iter().cloned().collect(),
+            open_children: if self.ended() { open.map(|child| child.name.clone()).collect() } else { Vec::new() },
+            skipped: self.skipped.iter().cloned().collect(),
+            trigger_event: self.trigger_event.clone(),
+            started_by: self.started_by(store),
+            repeats: self.sightings - u64::try_from(self.states.len()).unwrap_or(self.sightings),
+        }
+    }
+
+    /// Who made it: the API server's audit (authenticated), its own annotations (asserted).
+    fn started_by(&self, store: &Store) -> Vec<ActorClaim> {
+        let resource = format!("{}s", self.kind.as_str().to_lowercase());
+        let created = store.actions.0.values().filter(|noted| {
+            let action = &noted.fact;
+            let same = match &action.uid {
+                Some(uid) => *uid == self.uid,
+                None => action.name.as_ref() == Some(&self.name) && action.namespace.as_ref() == Some(&self.namespace),
+            };
+            action.verb == "create" && action.resource == resource && action.subresource.is_none() && same
+        });
+        let mut claims: Vec<ActorClaim> = created
+            .filter(|noted| noted.fact.status.is_none_or(|status| status < 300))
+            .map(|noted| ActorClaim {
+                actor: noted.fact.actor.clone(),
+                did: "create".into(),
+                grade: Grade::Authenticated,
+                entry: noted.entry,
+            })
+            .collect();
+        claims.extend(self.senders.iter().map(|(person, entry)| ActorClaim {
+            actor: Actor::Person { person: PersonRef(person.clone()) },
+            did: "sender annotation".into(),
+            grade: Grade::Asserted,
+            entry: *entry,
+        }));
+        claims.dedup_by(|a, b| a.actor == b.actor && a.did == b.did);
+        claims
+    }
+}
+
+fn standing(run: &Run) -> Standing {
+    Standing {
+        terminal: run.state.is_terminal(),
+        attempt: run.attempt,
+        state: run.state,
+        completed: run.completed,
+        reason: run.reason.clone(),
+        message: run.message.clone(),
+    }
+}
+
+fn earliest(slot: &mut Option<Time>, value: Option<Time>) {
+    *slot = match (*slot, value) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+}
+
+/// Conflicting names are decided by value: the smallest stays.
+fn first(slot: &mut Option<String>, value: Option<&String>) {
+    if let Some(value) = value
+        && slot.as_ref().is_none_or(|old| value < old)
+    {
+        *slot = Some(value.clone());
+    }
+}
