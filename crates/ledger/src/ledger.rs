@@ -184,11 +184,13 @@ impl Ledger {
             collect_positions(group, stored, &mut positions);
         }
         // The tiles of the last checkpoint may have been lost with the power: write them again before anybody reads.
+        sealer.remove_stale_partials()?;
         if recovered.mended {
             sealer.sync(Store::All)?;
         } else {
             sealer.seal()?;
         }
+        sealer.caught_up();
         if config.disk.read_if_there(&folder.journal().join(journal::SPARE))?.is_none() {
             make_spare(&folder.disk, &folder.journal(), config.limits.segment_bytes)?;
         }

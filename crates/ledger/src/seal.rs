@@ -38,6 +38,9 @@ pub(crate) struct Sealer {
     last_sync: Instant,
     last_store: Instant,
     limits: Limits,
+    /// At first the tree is built once more over files that may be the only durable copy. Those that are right are not written
+    /// again: until the next sync that could only lose them.
+    again: bool,
 }
 
 #[derive(Default)]
@@ -85,6 +88,7 @@ impl Sealer {
             last_sync: now,
             last_store: now,
             limits: limits.clone(),
+            again: true,
         })
     }
 
@@ -138,7 +142,7 @@ impl Sealer {
     pub(crate) fn write_complete(&mut self) -> Result<(), Error> {
         while let Some((path, bytes)) = self.unwritten.front() {
             let path = self.folder.path(path);
-            self.folder.disk.write(&path, bytes)?;
+            self.put(&path, bytes)?;
             let mut partials = path.clone().into_os_string();
             partials.push(".p");
             self.unsynced.superseded.push(PathBuf::from(partials));
@@ -151,20 +155,35 @@ impl Sealer {
         })
     }
 
+    /// From now on everything is new.
+    pub(crate) fn caught_up(&mut self) {
+        self.again = false;
+    }
+
+    fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        if self.again && self.folder.disk.read_if_there(path)?.as_deref() == Some(bytes) {
+            return Ok(());
+        }
+        self.folder.disk.write(path, bytes)
+    }
+
     /// Signs a checkpoint of all leaves that were taken in.
     pub(crate) fn seal(&mut self) -> Result<(), Error> {
         self.write_complete()?;
         let mut partials = Vec::new();
-        let size = self.tree.size();
+        let (size, synced) = (self.tree.size(), self.head.synced);
         for (level, hashes) in self.tree.edge().filter(|(_, hashes)| !hashes.is_empty()) {
-            let n = (size >> (8 * u32::from(level))) / WIDTH;
-            let path = self.folder.path(tile_path(level, n, hashes.len() as u64));
-            self.folder.disk.write(&path, hashes.as_flattened())?;
-            partials.push(path);
+            let count = size >> (8 * u32::from(level));
+            // A file that is durable is not written again: until the next sync that could only lose it.
+            if count != synced >> (8 * u32::from(level)) {
+                let path = self.folder.path(tile_path(level, count / WIDTH, count % WIDTH));
+                self.put(&path, hashes.as_flattened())?;
+                partials.push(path);
+            }
         }
-        if !self.bundle.is_empty() {
+        if !self.bundle.is_empty() && size != synced {
             let path = self.folder.path(bundle_path(size / WIDTH, size % WIDTH));
-            self.folder.disk.write(&path, &self.bundle)?;
+            self.put(&path, &self.bundle)?;
             partials.push(path);
         }
         self.unsynced.partials = partials;
@@ -227,6 +246,12 @@ impl Sealer {
             disk.sync_file(path)?;
             folders.extend(path.parent());
         }
+        // Older partial files go before `head` moves on and for good: they were not synced, so after a power cut they could come
+        // back with anything in them, where recovery does not look any more.
+        for partials in &self.unsynced.superseded {
+            disk.remove(partials)?;
+            folders.extend(partials.parent());
+        }
         for folder in folders {
             disk.sync_dir(folder)?;
         }
@@ -237,15 +262,39 @@ impl Sealer {
             head.stored = size;
         }
         self.replace_head(head)?;
-        for partials in std::mem::take(&mut self.unsynced.superseded) {
-            self.folder.disk.remove(&partials)?;
-        }
         self.unsynced = Unsynced::default();
         self.last_sync = Instant::now();
         if store == Store::All {
             self.journal_bytes = 0;
             self.last_store = self.last_sync;
             self.remove_segments(&self.folder.journal())?;
+        }
+        Ok(())
+    }
+
+    /// Removes partial files of checkpoints between the synced and the present one. They were never synced, so after a power cut
+    /// they can hold anything, and nobody would write them again.
+    pub(crate) fn remove_stale_partials(&self) -> Result<(), Error> {
+        let (old, new) = (self.head.synced, self.tree.size());
+        for level in 0u8..8 {
+            let (from, to) = (old >> (8 * level), new >> (8 * level));
+            for n in from / WIDTH..=to / WIDTH {
+                let needed = [(from / WIDTH, from % WIDTH), (to / WIDTH, to % WIDTH)];
+                self.remove_partials(&tile_path(level, n, 1), n, needed)?;
+                if level == 0 {
+                    self.remove_partials(&bundle_path(n, 1), n, needed)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_partials(&self, example: &Path, n: u64, needed: [(u64, u64); 2]) -> Result<(), Error> {
+        let dir = self.folder.path(example.parent().unwrap_or(example));
+        for name in self.folder.disk.list(&dir)? {
+            if !name.parse().is_ok_and(|width| needed.contains(&(n, width))) {
+                self.folder.disk.remove(&dir.join(name))?;
+            }
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ struct Inode {
 enum NameChange {
     Set(PathBuf, u64),
     Moved(PathBuf, PathBuf, u64),
+    /// A file, or a folder with all in it.
     Removed(PathBuf),
 }
 
@@ -100,11 +101,26 @@ impl State {
         self.inodes.get_mut(&id).ok_or_else(not_found)
     }
 
-    fn persist_names(&mut self, dir: &Path) {
-        let pending = std::mem::take(&mut self.pending);
-        for change in pending {
-            if change.dir() == dir { change.apply(&mut self.durable_names) } else { self.pending.push(change) }
+    /// Makes the first `count` changes of a folder durable.
+    fn persist(&mut self, dir: &Path, mut count: usize) {
+        let mut left: Vec<NameChange> = Vec::new();
+        for change in std::mem::take(&mut self.pending) {
+            if change.dir() != dir || count == 0 {
+                left.push(change);
+                continue;
+            }
+            count -= 1;
+            change.apply(&mut self.durable_names);
+            if let NameChange::Removed(path) = &change {
+                // What happened before in a folder that is gone cannot come back.
+                left.retain(|earlier| !earlier.dir().starts_with(path));
+            }
         }
+        self.pending = left;
+    }
+
+    fn persist_names(&mut self, dir: &Path) {
+        self.persist(dir, usize::MAX);
     }
 }
 
@@ -118,7 +134,7 @@ impl NameChange {
     fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
         match self {
             Self::Set(path, id) => drop(names.insert(path.clone(), *id)),
-            Self::Removed(path) => drop(names.remove(path)),
+            Self::Removed(path) => names.retain(|name, _| !name.starts_with(path)),
             Self::Moved(from, to, id) => {
                 names.remove(from);
                 names.insert(to.clone(), *id);
@@ -173,11 +189,9 @@ impl SimDisk {
         state.fault = None;
         let dirs: BTreeSet<PathBuf> = state.pending.iter().map(|change| change.dir().to_owned()).collect();
         for dir in dirs {
-            let changes: Vec<NameChange> = state.pending.iter().filter(|change| change.dir() == dir).cloned().collect();
-            let kept = chance(changes.len() as u64 + 1);
-            for change in changes.iter().take(usize::try_from(kept).unwrap_or(usize::MAX)) {
-                change.apply(&mut state.durable_names);
-            }
+            let changes = state.pending.iter().filter(|change| change.dir() == dir).count() as u64;
+            let kept = chance(changes + 1);
+            state.persist(&dir, usize::try_from(kept).unwrap_or(usize::MAX));
         }
         state.pending.clear();
         state.names = state.durable_names.clone();
@@ -291,14 +305,12 @@ impl SimDisk {
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
         self.state().step(
             |state| {
-                let inside: Vec<PathBuf> = state.names.keys().filter(|name| name.starts_with(path)).cloned().collect();
-                if inside.is_empty() {
+                if !state.names.keys().any(|name| name.starts_with(path)) {
                     return Err(not_found());
                 }
-                for name in inside {
-                    state.names.remove(&name);
-                    state.pending.push(NameChange::Removed(name));
-                }
+                let change = NameChange::Removed(path.to_owned());
+                change.apply(&mut state.names);
+                state.pending.push(change);
                 Ok(())
             },
             |state| state.persist_names(parent(path)),
