@@ -30,8 +30,16 @@ pub(crate) struct Recovered {
 pub(crate) fn recover(folder: &Folder, head: &Head) -> Result<Recovered, Error> {
     let tiles = TileStore::new(folder.disk.clone(), &folder.dir);
     let Scan { groups, findings, next, generation } = scan(&folder.disk, &folder.journal(), head.stored)?;
+    let tree = match tiles.edge(head.synced) {
+        // Files that `head` knows to be durable are not there: an older copy of the folder.
+        Err(error) if error.is_not_found() => {
+            let found = published(folder).unwrap_or(0);
+            return Err(Error::HeadAhead { path: folder.head.clone(), sealed: head.checkpoint.size, found });
+        }
+        other => other?,
+    };
     let mut walk = Walk {
-        tree: tiles.edge(head.synced)?,
+        tree,
         head,
         tiles: &tiles,
         folder,
@@ -60,6 +68,12 @@ pub(crate) fn recover(folder: &Folder, head: &Head) -> Result<Recovered, Error> 
     let notices =
         findings.into_iter().map(|finding| notice(folder, finding, head, &restored)).collect::<Result<_, _>>()?;
     Ok(Recovered { groups: kept, size, last, generation, notices, mended })
+}
+
+/// Size in the published checkpoint, as far as it can be read.
+fn published(folder: &Folder) -> Option<u64> {
+    let note = folder.disk.text_if_there(&folder.path("checkpoint")).ok()??;
+    note.lines().nth(1)?.parse().ok()
 }
 
 struct Walk<'a> {
