@@ -222,6 +222,9 @@ impl<'a> Attributes<'a> {
 
     /// The envelope of a valid event; else which required attribute is missing.
     fn envelope(&self) -> Result<Envelope, (&'static str, String)> {
+        if self.is_empty() {
+            return Err(("no_envelope", "neither attributes in headers nor a structured event".to_owned()));
+        }
         let required = |name: &str, value: &Option<Cow<'_, str>>| match value.as_deref() {
             Some(text) if !text.is_empty() => Ok(text.to_owned()),
             Some(_) => Err(("no_envelope", format!("attribute {name} is empty"))),
@@ -248,3 +251,6 @@ fn header_text(value: &[u8]) -> Cow<'_, str> {
     }
     String::from_utf8_lossy(value)
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,7 @@ pub(super) fn of(event: &Event<'_>, resource: &str) -> Vec<String> {
     }
     let Some(request) = event.request_object else { return changes };
     if request.get().starts_with('[') {
-        json_patch(request, &mut changes);
+        json_patch(request, resource, &mut changes);
     } else if let Ok(object) = serde_json::from_str::<Object<'_>>(request.get()) {
         object.changes(resource, &mut changes);
     }
@@ -34,7 +34,7 @@ pub(super) fn of(event: &Event<'_>, resource: &str) -> Vec<String> {
 }
 
 /// RFC 6902.
-fn json_patch(request: &RawValue, changes: &mut Vec<String>) {
+fn json_patch(request: &RawValue, resource: &str, changes: &mut Vec<String>) {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Operation<'a> {
@@ -51,16 +51,44 @@ fn json_patch(request: &RawValue, changes: &mut Vec<String>) {
         if path.ends_with("/managedFields") || op == "test" {
             continue;
         }
+        if let Some(value) = operation.value {
+            if whole(path, value, resource, changes) {
+                continue;
+            }
+        }
         let path = path.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~");
         match operation.value {
             _ if op == "remove" => changes.push(format!("{path} removed")),
+            // A container by its place, since a JSON patch does not say its name.
+            Some(value) if path.ends_with(".image") => {
+                let place = path.trim_end_matches(".image").rsplit('.').next().unwrap_or_default();
+                push(changes, &format!("image #{place}"), value);
+            }
             Some(value) if path.ends_with("statusMessage") => {
-                changes.push(format!("{path}=({} bytes)", value.get().len()))
+                changes.push(format!("{path}=({} bytes)", value.get().len()));
             }
             Some(value) => push(changes, &path, value),
             None => changes.push(format!("{path} {op}")),
         }
     }
+}
+
+/// An operation that replaces a whole part of the object is read like that part of a merge patch.
+fn whole(path: &str, value: &RawValue, resource: &str, changes: &mut Vec<String>) -> bool {
+    let value = value.get();
+    let object = match path {
+        "/metadata/labels" => format!(r#"{{"metadata":{{"labels":{value}}}}}"#),
+        "/metadata/annotations" => format!(r#"{{"metadata":{{"annotations":{value}}}}}"#),
+        "/spec" => format!(r#"{{"spec":{value}}}"#),
+        "/spec/template" => format!(r#"{{"spec":{{"template":{value}}}}}"#),
+        "/spec/template/spec" => format!(r#"{{"spec":{{"template":{{"spec":{value}}}}}}}"#),
+        "/data" => format!(r#"{{"data":{value}}}"#),
+        _ => return false,
+    };
+    serde_json::from_str::<Object<'_>>(&object).is_ok_and(|object| {
+        object.changes(resource, changes);
+        true
+    })
 }
 
 /// `path=value`, or the length of a value that is too long or has a structure.

@@ -95,17 +95,20 @@ impl Quote {
     }
 
     /// Offsets of the end of the string that began before `at`, and after its closing quote. A quote inside the
-    /// string is escaped once more, so the closing one is the first whose run of backslashes leaves this remainder.
-    fn close(self, bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    /// string is escaped once more, and one that is escaped less closes a string around it: then, and at the end of
+    /// the bytes, the string was cut off and ends there.
+    fn close(self, bytes: &[u8], at: usize) -> (usize, usize) {
         let mut from = at;
-        loop {
-            let quote = from + memchr::memchr(b'"', &bytes[from..])?;
+        while let Some(quote) = memchr::memchr(b'"', &bytes[from..]).map(|n| from + n) {
             let escapes = bytes[at..quote].iter().rev().take_while(|b| **b == b'\\').count();
-            if escapes % (2 * (self.backslashes + 1)) == self.backslashes {
-                return Some((quote - self.backslashes, quote + 1));
+            let inside = 2 * self.backslashes + 1;
+            match escapes % (inside + 1) {
+                level if level == inside => from = quote + 1,
+                level if level == self.backslashes => return (quote - self.backslashes, quote + 1),
+                _ => return (quote - escapes, quote - escapes),
             }
-            from = quote + 1;
         }
+        (bytes.len(), bytes.len())
     }
 }
 
@@ -117,19 +120,18 @@ fn named(bytes: &[u8], end: usize, found: Found<'_>) {
         match bytes.get(colon) {
             Some(b':') => json_values(bytes, quote, colon + 1, found),
             // The name is itself a value: `{"name":"password","type":"string","value":"…"}` of Tekton, Kubernetes.
-            Some(b',') => pair_value(bytes, quote, colon + 1, found),
+            Some(b',') => pair_value(bytes, quote, colon + 1, is_header(bytes, end), found),
             _ => {}
         }
         return;
     }
     match bytes.get(end) {
         Some(b'=') => match Quote::at(bytes, end + 1) {
-            Some((quote, value)) => {
-                if let Some((stop, _)) = quote.close(bytes, value) {
-                    found(value, stop);
-                }
+            // The quote may also end the string that this stands in; then none of a value follows.
+            Some((quote, value)) if bytes.get(value).is_some_and(|b| !is_space(*b) && !b",]}:".contains(b)) => {
+                found(value, quote.close(bytes, value).0);
             }
-            None => found(end + 1, unquoted_end(bytes, end + 1)),
+            _ => found(end + 1, unquoted_end(bytes, end + 1)),
         },
         // Only with a scheme or in a header: «invalid token: expired» is a message, not a secret.
         Some(b':') if is_header(bytes, end) => {
@@ -169,7 +171,7 @@ fn json_values(bytes: &[u8], quote: Quote, at: usize, found: Found<'_>) {
     loop {
         at = run(bytes, at, |b| is_space(b) || (list && b == b','));
         let Some(value) = quote.again(bytes, at) else { return };
-        let Some((stop, after)) = quote.close(bytes, value) else { return };
+        let (stop, after) = quote.close(bytes, value);
         found(value, stop);
         if !list {
             return;
@@ -178,21 +180,24 @@ fn json_values(bytes: &[u8], quote: Quote, at: usize, found: Found<'_>) {
     }
 }
 
-/// The string under `value`, which follows `name` (Tekton writes `type` between them).
-fn pair_value(bytes: &[u8], quote: Quote, at: usize, found: Found<'_>) {
+/// The string under `value`, which follows `name` (Tekton writes `type` between them); of a header also the second
+/// of a pair (`["Cookie","a=b"]`).
+fn pair_value(bytes: &[u8], quote: Quote, at: usize, header: bool, found: Found<'_>) {
     let mut at = at;
     for _ in 0..2 {
         let Some(key) = quote.again(bytes, run(bytes, at, is_space)) else { return };
-        let Some((key_end, after)) = quote.close(bytes, key) else { return };
+        let (key_end, after) = quote.close(bytes, key);
         let colon = run(bytes, after, is_space);
-        if bytes.get(colon) != Some(&b':') {
-            return;
+        match bytes.get(colon) {
+            Some(b':') => {}
+            Some(b']') if header => return found(key, key_end),
+            _ => return,
         }
         match &bytes[key..key_end] {
             b"value" => return json_values(bytes, quote, colon + 1, found),
             b"type" => {
                 let Some(text) = quote.again(bytes, run(bytes, colon + 1, is_space)) else { return };
-                let Some((_, after)) = quote.close(bytes, text) else { return };
+                let (_, after) = quote.close(bytes, text);
                 let comma = run(bytes, after, is_space);
                 if bytes.get(comma) != Some(&b',') {
                     return;

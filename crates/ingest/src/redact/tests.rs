@@ -34,6 +34,12 @@ fn secrets_are_found_wherever_they_are_written() {
             &[("s3cr3t", "token")],
         ),
         (r#"{"name":"apikey","type":"string","value":"s3cr3t"}"#, &[("s3cr3t", "api_key")]),
+        (
+            r#"[["Authorization", "Basic dTpw"], ["X-Secret-Token","a"], ["token","b"]]"#,
+            &[("Basic dTpw", "authorization"), ("a", "token")],
+        ),
+        ("cut off \"password\":\"hunter", &[("hunter", "password")]),
+        (r#"{"m":"cut off {\"token\":\"abc"}"#, &[("abc", "token")]),
         (r#"{ "clientSecret" : "a\"b" , "n": 1}"#, &[(r#"a\"b"#, "secret")]),
         ("GET /x?access_token=abc&sig=d%2Bf&page=2 HTTP/1.1", &[("abc", "token"), ("d%2Bf", "query")]),
         ("--password=hunter2 --user=bob", &[("hunter2", "password")]),
