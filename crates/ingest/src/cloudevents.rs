@@ -244,10 +244,10 @@ impl<'a> Attributes<'a> {
 
 /// A header's value as text: percent-encoded UTF-8 (HTTP binding 3.1.3.2); what is not stays as it is.
 fn header_text(value: &[u8]) -> Cow<'_, str> {
-    if memchr::memchr(b'%', value).is_some() {
-        if let Ok(text) = percent_encoding::percent_decode(value).decode_utf8() {
-            return text;
-        }
+    if memchr::memchr(b'%', value).is_some()
+        && let Ok(text) = percent_encoding::percent_decode(value).decode_utf8()
+    {
+        return text;
     }
     String::from_utf8_lossy(value)
 }

@@ -74,7 +74,7 @@ fn cut_lists(tree: &mut Value, limit: usize, cuts: &mut Vec<Cut>) {
     let mut total = length(tree);
     while total > limit {
         let mut longest = None;
-        lists(tree, String::new(), &mut |pointer, bytes| {
+        lists(tree, "", &mut |pointer, bytes| {
             if longest.as_ref().is_none_or(|(_, most)| bytes > *most) {
                 longest = Some((pointer.to_owned(), bytes));
             }
@@ -115,17 +115,13 @@ fn keep(lengths: impl DoubleEndedIterator<Item = usize> + ExactSizeIterator, exc
 }
 
 /// Calls `f` with pointer and bytes of every list that is not empty and not inside another list.
-fn lists(value: &Value, pointer: String, f: &mut impl FnMut(&str, usize)) {
+fn lists(value: &Value, pointer: &str, f: &mut impl FnMut(&str, usize)) {
     match value {
-        Value::Array(items) if !items.is_empty() => f(&pointer, length(value)),
-        Value::Object(entries) if MAPS.contains(&pointer.as_str()) => {
-            if !entries.is_empty() {
-                f(&pointer, length(value));
-            }
-        }
+        Value::Array(items) if !items.is_empty() => f(pointer, length(value)),
+        Value::Object(entries) if !entries.is_empty() && MAPS.contains(&pointer) => f(pointer, length(value)),
         Value::Object(entries) => {
             for (key, value) in entries {
-                lists(value, format!("{pointer}/{key}"), f);
+                lists(value, &below(pointer, key), f);
             }
         }
         _ => {}
@@ -136,7 +132,7 @@ fn cut_strings(tree: &mut Value, limit: usize, cuts: &mut Vec<Cut>) {
     let mut total = length(tree);
     while total > limit {
         let mut longest = None;
-        strings(tree, String::new(), &mut |pointer, bytes| {
+        strings(tree, "", &mut |pointer, bytes| {
             if bytes > STRING_BYTES && longest.as_ref().is_none_or(|(_, most)| bytes > *most) {
                 longest = Some((pointer.to_owned(), bytes));
             }
@@ -160,12 +156,17 @@ fn cut_strings(tree: &mut Value, limit: usize, cuts: &mut Vec<Cut>) {
     }
 }
 
-fn strings(value: &Value, pointer: String, f: &mut impl FnMut(&str, usize)) {
+/// RFC 6901.
+fn below(pointer: &str, key: &str) -> String {
+    format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
+}
+
+fn strings(value: &Value, pointer: &str, f: &mut impl FnMut(&str, usize)) {
     match value {
-        Value::String(text) => f(&pointer, text.len()),
+        Value::String(text) => f(pointer, text.len()),
         Value::Object(entries) => {
             for (key, value) in entries {
-                strings(value, format!("{pointer}/{key}"), f);
+                strings(value, &below(pointer, key), f);
             }
         }
         _ => {}

@@ -1,7 +1,9 @@
 //! Recorded inputs of real controllers and API servers, and what becomes of them. The snapshots hold whole facts: a
 //! change of a parser shows here as a change of what would be written to the ledger.
 
-use std::io::Read as _;
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::{fmt::Write as _, io::Read as _};
 
 use flate2::read::GzDecoder;
 use ingest::{
@@ -40,7 +42,7 @@ fn written(drafts: &[Draft]) -> String {
         let json = serde_json::to_string(&draft.fact).unwrap();
         assert_eq!(serde_json::from_str::<Fact>(&json).unwrap(), draft.fact);
         assert!(json.len() <= ingest::fit::FACT_BYTES && draft.cut.is_empty());
-        text += &format!("{} {json}\n", draft.parser);
+        writeln!(text, "{} {json}", draft.parser).unwrap();
     }
     text
 }

@@ -100,10 +100,10 @@ fn headers(raw: &RawValue) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     // A header that HTTP does not allow was not received over HTTP: left out.
     let mut append = |name: &str, value: &str| {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
-            if headers.len() < HEADERS {
-                headers.append(name, value);
-            }
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+            && headers.len() < HEADERS
+        {
+            headers.append(name, value);
         }
     };
     if let Ok(pairs) = serde_json::from_str::<List<(Str<'_>, Str<'_>)>>(raw.get()) {
@@ -114,12 +114,11 @@ fn headers(raw: &RawValue) -> Option<HeaderMap> {
     }
     let object: Map<'_, &RawValue> = serde_json::from_str(raw.get()).ok()?;
     for (name, raw) in &object.0 {
-        match json::string(raw) {
-            Some(value) => append(name, &value),
-            None => {
-                let values: List<Str<'_>> = serde_json::from_str(raw.get()).ok()?;
-                values.items.iter().filter_map(Str::get).for_each(|value| append(name, value));
-            }
+        if let Some(value) = json::string(raw) {
+            append(name, &value);
+        } else {
+            let values: List<Str<'_>> = serde_json::from_str(raw.get()).ok()?;
+            values.items.iter().filter_map(Str::get).for_each(|value| append(name, value));
         }
     }
     Some(headers)

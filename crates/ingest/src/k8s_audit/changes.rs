@@ -51,17 +51,15 @@ fn json_patch(request: &RawValue, resource: &str, changes: &mut Vec<String>) {
         if path.ends_with("/managedFields") || op == "test" {
             continue;
         }
-        if let Some(value) = operation.value {
-            if whole(path, value, resource, changes) {
-                continue;
-            }
+        if operation.value.is_some_and(|value| whole(path, value, resource, changes)) {
+            continue;
         }
         let path = path.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~");
         match operation.value {
             _ if op == "remove" => changes.push(format!("{path} removed")),
             // A container by its place, since a JSON patch does not say its name.
-            Some(value) if path.ends_with(".image") => {
-                let place = path.trim_end_matches(".image").rsplit('.').next().unwrap_or_default();
+            Some(value) if path.strip_suffix(".image").is_some() => {
+                let place = path.rsplit('.').nth(1).unwrap_or_default();
                 push(changes, &format!("image #{place}"), value);
             }
             Some(value) if path.ends_with("statusMessage") => {

@@ -215,11 +215,10 @@ fn userinfo(bytes: &[u8], start: usize, end: usize, found: Found<'_>) {
         b.is_ascii_graphic() && !matches!(b, b'/' | b'?' | b'#' | b'"' | b'\'' | b'\\' | b'<' | b'>')
     });
     let Some(at) = bytes[end..stop].iter().rposition(|b| *b == b'@').map(|n| end + n) else { return };
+    let web = bytes[..start].ends_with(b"http") || bytes[..start].ends_with(b"https");
     match bytes[end..at].iter().position(|b| *b == b':').map(|n| end + n) {
         Some(colon) => found(colon + 1, at),
-        None if at - end >= 20 && bytes[..start].ends_with(b"http") || bytes[..start].ends_with(b"https") => {
-            found(end, at)
-        }
+        None if at - end >= 20 && web => found(end, at),
         None => {}
     }
 }

@@ -73,7 +73,7 @@ fn identifiers_and_messages_stay() {
         r#"{"authentication.kubernetes.io/credential-id":["JTI=67f78fb3-80ae-4052-88c9-23a16e025a2e"]}"#,
         "images.example/a@sha256:71bd657f1fefda6f7fed4d86842fe81ff46384de2df6bb20c9be8bdaf20dc77c",
         "invalid bearer token: token has expired, Bearer token",
-        "git clone ssh://git@git.example/x git@git.example:y https://git.example/a:b@c",
+        "git clone ssh://git@git.example/x git@git.example:y https://alice@git.example/z https://git.example/a:b@c",
         "cert=-----BEGIN%20CERTIFICATE-----%0AMIIC%2B serial=0E1F4292977A598AE90BFF8ACCB5AAB3",
         r#"{"body_b64":"eyJBY2NlcHQtRW5jb2RpbmciOlsiaWRlbnRpdHkiXX0="}"#,
         r#"{"token":"","password":null,"message":"b4d0c0de9a8b7c6d5e4f30211203f4e5d6c7b8a9"}"#,

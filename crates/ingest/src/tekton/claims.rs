@@ -98,9 +98,8 @@ impl Claims {
         }
         if !paired {
             // `url` alone may be anything; an address that ends in .git, or a name that says so, may not.
-            let alone = |name: &str, text: &str| {
-                names_repository(name) && is_address(text) && (name != "url" || text.ends_with(".git"))
-            };
+            let alone =
+                |name: &str, text: &str| names_repository(name) && is_address(text) && (name != "url" || is_git(text));
             if let Some((name, url)) = texts.iter().find(|(name, text)| alone(name, text.trim())) {
                 self.commit(None, Some(without_credentials(url.trim())), format!("{what} {name}"), Grade::Asserted);
             }
@@ -135,10 +134,11 @@ impl Claims {
             // One reference, or Chains' list of them.
             let list = *name == "IMAGES";
             for reference in text.split(|c: char| list && (c == ',' || c.is_whitespace())) {
-                if let Some((uri, tail)) = reference.trim().split_once('@') {
-                    if digest(tail) == Some(tail) && !uri.contains(char::is_whitespace) {
-                        self.artifact(Some(uri), Some(tail), format!("{what} {name}"));
-                    }
+                if let Some((uri, tail)) = reference.trim().split_once('@')
+                    && digest(tail) == Some(tail)
+                    && !uri.contains(char::is_whitespace)
+                {
+                    self.artifact(Some(uri), Some(tail), format!("{what} {name}"));
                 }
             }
         }
@@ -234,7 +234,10 @@ fn is_address(text: &str) -> bool {
 }
 
 fn is_git(uri: &str) -> bool {
-    uri.starts_with("git+") || uri.starts_with("git://") || uri.starts_with("git@") || uri.ends_with(".git")
+    uri.starts_with("git+")
+        || uri.starts_with("git://")
+        || uri.starts_with("git@")
+        || uri.strip_suffix(".git").is_some()
 }
 
 /// The address of a repository out of a URI such as `git+https://git.example/x.git@abc`.

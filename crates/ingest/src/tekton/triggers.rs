@@ -1,8 +1,6 @@
 //! Events of an EventListener (tektoncd/triggers `pkg/sink`, `pkg/reconciler/events`). Their data are the headers of
 //! the request that it handled, in clear: of the values only those of a list of harmless ones are kept.
 
-use std::borrow::Cow;
-
 use model::{
     Fact,
     run::{Envelope, Trigger},
@@ -59,7 +57,7 @@ pub(super) fn read(state: &str, event: Envelope, data: &[u8]) -> Result<Draft, (
     Ok(Draft { place: None, parser: PARSER, fact, cut })
 }
 
-fn value(name: &Cow<'_, str>, values: &List<Str<'_>>) -> Option<String> {
+fn value(name: &str, values: &List<Str<'_>>) -> Option<String> {
     if !HARMLESS.iter().any(|harmless| name.eq_ignore_ascii_case(harmless)) {
         return None;
     }

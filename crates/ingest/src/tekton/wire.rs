@@ -97,6 +97,7 @@ pub(super) struct TaskRunTemplate<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[expect(clippy::struct_field_names, reason = "the names are those on the wire")]
 pub(super) struct TaskRunSpec<'a> {
     #[serde(borrow)]
     pub(super) pipeline_task_name: Str<'a>,
@@ -138,6 +139,7 @@ pub(super) struct Named<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[expect(clippy::struct_field_names, reason = "the names are those on the wire")]
 pub(super) struct Status<'a> {
     #[serde(borrow)]
     pub(super) conditions: List<Condition<'a>>,
