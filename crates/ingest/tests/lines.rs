@@ -27,7 +27,8 @@ fn read(format: &Format, bytes: &[u8]) -> Vec<Fact> {
     let declared = Declared::default();
     let persons = Persons::new([3; 32]);
     let observed_at = Time::from_seconds(1_800_000_000);
-    let context = Context { source: &source, declared: &declared, zone: chrono_tz::UTC, observed_at, persons: &persons };
+    let context =
+        Context { source: &source, declared: &declared, zone: chrono_tz::UTC, observed_at, persons: &persons };
     let start = Start::File { fingerprint: "f".into(), offset: 0 };
     let Taken { drafts, consumed, .. } = take(format, &context, &Redactor::new(&[4; 32]), bytes, &start, None);
     assert_eq!(consumed, bytes.len());
@@ -100,12 +101,9 @@ fn edge(text: &mut String, row: &EdgeRow) {
     for answer in &row.answers {
         write!(text, " {}{}x{}", answer.status, some("up", answer.upstream.as_ref()), answer.n).unwrap();
     }
-    for (word, n) in [
-        ("resumed", row.resumed),
-        ("kept", row.kept_alive),
-        ("after_expiry", row.after_expiry),
-        ("empty", row.empty),
-    ] {
+    for (word, n) in
+        [("resumed", row.resumed), ("kept", row.kept_alive), ("after_expiry", row.after_expiry), ("empty", row.empty)]
+    {
         text.push_str(&some(word, Some(n).filter(|n| *n > 0)));
     }
     if let Some(tls) = &row.tls {
@@ -127,9 +125,8 @@ fn access_lines_as_text() {
     insta::assert_snapshot!("access.combined", told("access.combined.log", SourceKind::NginxAccess));
     insta::assert_snapshot!("access.stream-text", told("access.stream.log", SourceKind::NginxAccess));
     // A format without time and status: what it has is counted at the time of receipt.
-    let format = AccessFormat::compile(
-        "$remote_addr ssl_client_verify=$ssl_client_verify ssl_client_subject=$ssl_client_s_dn",
-    );
+    let format =
+        AccessFormat::compile("$remote_addr ssl_client_verify=$ssl_client_verify ssl_client_subject=$ssl_client_s_dn");
     let facts = read(&Format::NginxAccess(format.unwrap()), &fixture("access.ssl-log.log"));
     insta::assert_snapshot!("access.ssl-log", tell(&facts));
 }
@@ -172,7 +169,8 @@ fn the_snippet_that_we_ship_is_read_whole() {
         (include_str!("../../../deploy/nginx/counterfoil-stream-log-format.conf"), 1),
     ] {
         let directives = snippet.split("\nlog_format ").skip(1);
-        let compiled = directives.map(|rest| AccessFormat::compile(&format!("log_format {}", rest.split(';').next().unwrap())));
+        let compiled =
+            directives.map(|rest| AccessFormat::compile(&format!("log_format {}", rest.split(';').next().unwrap())));
         assert_eq!(compiled.map(Result::unwrap).count(), formats);
     }
 }
