@@ -6,7 +6,7 @@ pub mod search;
 pub mod show;
 pub mod why;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use http::StatusCode;
 use indexer::Index;
@@ -21,6 +21,8 @@ use crate::{derive::Progress, intake::now, log::Log, people::People, problem::Pr
 pub struct View {
     /// The ledger.
     pub log: Log,
+    /// Its folder.
+    pub ledger: PathBuf,
     /// Documents.
     pub index: Arc<Index>,
     /// How far they are.

@@ -38,6 +38,8 @@ pub struct Api {
     desk: Arc<Desk>,
     view: RwLock<Result<View, String>>,
     slots: Semaphore,
+    /// The ledger's folder: tiles are served from its files.
+    ledger: PathBuf,
 }
 
 /// Parameters of a search.
@@ -62,15 +64,16 @@ struct WhatQuery {
 
 impl Api {
     /// An api whose ledger is not open yet.
-    pub fn new(config: &config::Api, desk: Arc<Desk>) -> Self {
+    pub fn new(config: &config::Config, desk: Arc<Desk>) -> Self {
         let view = RwLock::new(Err("the ledger is not open yet".to_owned()));
-        Self { desk, view, slots: Semaphore::new(config.max_queries) }
+        Self { desk, view, slots: Semaphore::new(config.api.max_queries), ledger: config.data.join("ledger") }
     }
 
     /// Gives it something to answer from.
     pub fn open(&self, log: Log, derived: &Derived) {
         let people = Arc::clone(&self.desk.people);
-        self.set(Ok(View { log, index: derived.index(), progress: derived.progress(), people }));
+        let ledger = self.ledger.clone();
+        self.set(Ok(View { log, ledger, index: derived.index(), progress: derived.progress(), people }));
     }
 
     /// Takes it away again: until it comes back, questions are answered 503 with this reason.
@@ -204,11 +207,10 @@ async fn tile(State(api): Shared, Path(path): Path<String>) -> Result<Response, 
     let proper = |part: &str| {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.') && part != "." && part != ".."
     };
-    let Some(ledger) = api.desk.ledger() else { return Err(Problem::busy("the ledger is not open yet")) };
     if !path.split('/').all(proper) {
         return Err(missing());
     }
-    let file: PathBuf = ledger.dir().join("tile").join(&path);
+    let file = api.ledger.join("tile").join(&path);
     match tokio::fs::read(&file).await {
         Ok(bytes) => Ok(([(header::CONTENT_TYPE, "application/octet-stream")], Body::from(bytes)).into_response()),
         Err(_) => Err(missing()),

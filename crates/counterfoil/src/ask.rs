@@ -133,6 +133,7 @@ pub fn follow(data: &std::path::Path, log: Log) -> Result<View> {
     while derived.step(&log)? > 0 {}
     derived.commit()?;
     derived.snapshot()?;
-    let people = People::open(data)?;
-    Ok(View { log, index: derived.index(), progress: derived.progress(), people: Arc::new(people) })
+    let people = Arc::new(People::open(data)?);
+    let ledger = data.join("ledger");
+    Ok(View { log, ledger, index: derived.index(), progress: derived.progress(), people })
 }

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
-use model::{SourceId, Time, identity::{DEFAULT_CLUSTER, Declared, SourceKind}};
+use model::{
+    SourceId,
+    identity::{DEFAULT_CLUSTER, Declared, SourceKind},
+};
 use serde::Serialize;
 use toml::Value;
 
@@ -160,6 +163,7 @@ fn import(args: cli::Import) -> Result<()> {
             declared: declared.clone(),
             zone,
             format: lines::format(kind, declare.log_format.as_deref())?,
+            log_format: declare.log_format.clone(),
             bytes: feed::read(path)?,
         });
     }
@@ -211,10 +215,6 @@ fn verify(args: &cli::Verify) -> Result<ExitCode> {
     print(args.output, &report, &[&report], crate::verify::text)?;
     Ok(report.exit_code())
 }
-
-/// The moment that a report is made, for tests of the renderers.
-#[cfg(test)]
-pub(crate) const MOMENT: Time = Time::from_seconds(1_795_447_259);
 
 #[cfg(test)]
 mod tests {

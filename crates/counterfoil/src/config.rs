@@ -281,6 +281,11 @@ fn load_with(file: Option<&Path>, environment: BTreeMap<String, String>, flags: 
     Ok(Loaded { config, origins, from_file: file.is_some() })
 }
 
+/// The JSON Schema of the configuration file.
+pub fn schema() -> Result<String> {
+    Ok(serde_json::to_string_pretty(&schemars::schema_for!(Config))?)
+}
+
 /// Scalar settings that the environment may name, as dotted names.
 const SETTINGS: &[&str] = &[
     "data",

@@ -22,7 +22,6 @@ use crate::{
 };
 
 /// Shared by everything that takes something in.
-#[derive(Debug)]
 pub struct Desk {
     /// Empty until the ledger's lock is ours.
     ledger: OnceLock<Arc<Ledger>>,
@@ -39,7 +38,7 @@ pub struct Desk {
 }
 
 /// One thing that arrived.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Arrival {
     /// From where.
     pub source: SourceId,

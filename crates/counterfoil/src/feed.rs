@@ -4,14 +4,19 @@
 //! so what is merged is the files, not the lines of one file.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{Read as _, stdin},
     path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
 use ingest::lines::{Format, Start};
-use ledger::{Lane, Receipt};
+use ledger::{AppendError, Busy, Lane, Ledger, Receipt};
 use model::{
     Fact, SourceId, Time,
     identity::{Declared, Submitter},
@@ -19,9 +24,14 @@ use model::{
 };
 
 use crate::{
+    config::Config,
     desk::{Arrival, Desk, NotKept},
     intake::now,
+    keys::Keys,
     lines::{self, Source},
+    own,
+    people::People,
+    serve::{self, Serving},
 };
 
 /// Stretch length: short enough that sources interleave by seconds.
@@ -41,8 +51,16 @@ pub struct Feed {
     pub zone: chrono_tz::Tz,
     /// Its format.
     pub format: Format,
+    /// NGINX's `log_format` string behind the format, when one was given.
+    pub log_format: Option<String>,
     /// The bytes, inflated.
     pub bytes: Vec<u8>,
+}
+
+impl Feed {
+    fn source(&self) -> Source<'_> {
+        Source { id: &self.id, declared: &self.declared, zone: self.zone, format: &self.format }
+    }
 }
 
 /// What was taken in.
@@ -88,9 +106,8 @@ struct Open<'a> {
 }
 
 struct Next<'a> {
+    piece: lines::Piece<'a>,
     taken: ingest::lines::Taken<'a>,
-    oldest: Option<Time>,
-    bytes: u64,
 }
 
 impl<'a> Open<'a> {
@@ -100,16 +117,31 @@ impl<'a> Open<'a> {
         Self { feed, pieces: lines::cut(&feed.bytes, start, STRETCH).into_iter(), next: None }
     }
 
-    fn source(&self) -> Source<'a> {
-        Source { id: &self.feed.id, declared: &self.feed.declared, zone: self.feed.zone, format: &self.feed.format }
-    }
-
     fn advance(&mut self, desk: &Desk, at: Time) {
         self.next = self.pieces.next().map(|piece| {
-            let taken = lines::take(desk, &self.source(), &piece, None, at);
-            Next { oldest: taken.oldest, bytes: piece.bytes.len() as u64, taken }
+            let taken = lines::take(desk, &self.feed.source(), &piece, None, at);
+            Next { piece, taken }
         });
     }
+}
+
+/// Goes through all files in the order of time and hands out stretch after stretch, parsed.
+pub fn merge<E>(
+    desk: &Desk,
+    feeds: &[Feed],
+    observed_at: Time,
+    mut each: impl FnMut(&Feed, lines::Piece<'_>, ingest::lines::Taken<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut open: Vec<Open<'_>> = feeds.iter().map(Open::new).collect();
+    open.iter_mut().for_each(|file| file.advance(desk, observed_at));
+    let oldest = |file: &Open<'_>| file.next.as_ref().and_then(|next| next.taken.oldest);
+    // The oldest stretch first; one without any time goes at once, right behind its predecessor (None sorts first).
+    while let Some(file) = open.iter_mut().filter(|file| file.next.is_some()).min_by_key(|file| oldest(file)) {
+        let Some(Next { piece, taken }) = file.next.take() else { break };
+        each(file.feed, piece, taken)?;
+        file.advance(desk, observed_at);
+    }
+    Ok(())
 }
 
 /// Feeds all files. `complete_to` ends it: for each source, nothing before that time is missing; `None` means the
@@ -121,12 +153,8 @@ pub fn run(
     mut progress: impl FnMut(u64),
 ) -> Result<Sum, NotKept> {
     let observed_at = now();
-    let mut open: Vec<Open<'_>> = feeds.iter().map(Open::new).collect();
-    open.iter_mut().for_each(|file| file.advance(desk, observed_at));
     let (mut sum, mut newest) = (Sum::default(), None);
-    // The oldest stretch first; stretches without any time stay right behind their predecessors (None sorts first).
-    while let Some(file) = open.iter_mut().filter(|f| f.next.is_some()).min_by_key(|f| f.next.as_ref().and_then(|n| n.oldest)) {
-        let Some(Next { taken, bytes, .. }) = file.next.take() else { break };
+    merge(desk, feeds, observed_at, |feed, piece, taken| {
         newest = newest.max(taken.newest);
         for draft in &taken.drafts {
             if let Fact::Import(import) = &draft.fact {
@@ -134,20 +162,69 @@ pub fn run(
                 sum.opaque += import.opaque;
             }
         }
-        let arrival = lines::finish(desk, &file.source(), taken, observed_at, Submitter::Local);
+        let arrival = lines::finish(desk, &feed.source(), taken, observed_at, Submitter::Local);
         sum.entries += arrival.drafts.len() as u64;
-        sum.add(desk.submit_wait(Lane::Pull, arrival)?);
-        sum.bytes += bytes;
-        progress(bytes);
-        file.advance(desk, observed_at);
-    }
+        sum.add(keep(desk, &arrival)?);
+        progress(piece.bytes.len() as u64);
+        Ok::<_, NotKept>(())
+    })?;
     if let Some(complete_to) = complete_to.or(newest) {
-        for feed in feeds {
+        let ids: BTreeMap<&SourceId, &Feed> = feeds.iter().map(|feed| (&feed.id, feed)).collect();
+        for feed in ids.into_values() {
             sum.entries += 1;
-            sum.add(desk.submit_wait(Lane::Pull, last(feed, complete_to, observed_at))?);
+            sum.add(keep(desk, &last(feed, complete_to, observed_at))?);
         }
     }
     Ok(sum)
+}
+
+/// Writes one arrival; a full queue is waited out, since a file can wait.
+fn keep(desk: &Desk, arrival: &Arrival) -> Result<Receipt, NotKept> {
+    loop {
+        match desk.submit_wait(Lane::Pull, arrival.clone()) {
+            Err(NotKept::Ledger(AppendError::Busy(Busy::Queue))) => thread::sleep(Duration::from_millis(20)),
+            other => return other,
+        }
+    }
+}
+
+/// `import`: opens the ledger of a configuration, or hands the lines to the server that has it.
+pub fn import(config: &Config, feeds: &[Feed], complete_to: Option<Time>) -> Result<Sum> {
+    let bar = bar(feeds.iter().map(|feed| feed.bytes.len() as u64).sum());
+    if let Some(serving) = Serving::read(&config.data) {
+        bail!(
+            "process {} serves {}; post the lines to it instead:\n  curl --data-binary @FILE \
+             'http://{}/logs/FORMAT?source=NAME&complete_to=TIME'",
+            serving.pid,
+            config.data.display(),
+            serving.intake
+        );
+    }
+    let sum = with_desk(config, |desk| Ok(run(desk, feeds, complete_to, |bytes| bar.inc(bytes))?))?;
+    bar.finish_and_clear();
+    Ok(sum)
+}
+
+/// Opens a ledger for a while, without listeners.
+pub fn with_desk<T>(config: &Config, work: impl FnOnce(&Arc<Desk>) -> Result<T>) -> Result<T> {
+    let keys = Keys::open(&config.data)?;
+    let desk = Arc::new(Desk::new(&keys, People::open(&config.data)?, Arc::default()));
+    let opened = Ledger::open(&serve::ledger_config(config))
+        .with_context(|| format!("open the ledger in {}", config.data.display()))?;
+    let ledger = Arc::new(opened.ledger);
+    desk.open(Arc::clone(&ledger));
+    while let Ok(notice) = opened.notices.try_recv() {
+        own::notice(&desk, &notice);
+    }
+    let result = work(&desk);
+    ledger.close().context("close the ledger")?;
+    result
+}
+
+/// A progress bar over bytes; it draws on a terminal only.
+pub fn bar(bytes: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {bytes}/{total_bytes}  {bytes_per_sec}  {msg}");
+    ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 impl Sum {

@@ -45,7 +45,6 @@ use crate::{
 };
 
 /// Shared by all requests.
-#[derive(Debug)]
 pub struct Intake {
     desk: Arc<Desk>,
     door: Door,
@@ -245,7 +244,16 @@ impl Intake {
             persons: &self.desk.persons,
         };
         let (mut drafts, mut persons) = (Vec::new(), Vec::new());
-        ingest::cloudevents::parse_payload(&kept, &context, &mut drafts, &mut persons);
+        match &kept {
+            // What was redacted must not reach a leaf either, so the fact is read from what is kept.
+            Cow::Owned(kept) => match ingest::cloudevents::read_payload(kept) {
+                Some((headers, body)) => ingest::cloudevents::read(&headers, body, &context, &mut drafts, &mut persons),
+                None => drafts.push(unreadable(kept)),
+            },
+            Cow::Borrowed(_) => {
+                ingest::cloudevents::read(&parts.headers, &taken.bytes, &context, &mut drafts, &mut persons);
+            }
+        }
         self.desk.note_people(persons);
         self.count_opaque(&source, &drafts);
         let payload = match kept {
@@ -288,7 +296,7 @@ impl Intake {
         } else {
             taken.bytes
         };
-        let start = Start::Post { digest: lines::digest(&bytes) };
+        let start = Start::Post { digest: lines::digest(&bytes), line: 1 };
         let mut whole: Option<Receipt> = None;
         // Each piece is one append; a repeat after a failure in the middle has the same keys and is recognised.
         for piece in lines::pieces(&bytes, start) {
@@ -439,6 +447,17 @@ fn event_source(headers: &HeaderMap) -> &'static str {
         Some(kind) if !kind.as_bytes().starts_with(b"dev.tekton.") => "cloudevents",
         _ => "tekton",
     }
+}
+
+/// A delivery whose headers cannot be read back after redaction: kept, not understood.
+fn unreadable(kept: &[u8]) -> Draft {
+    let opaque = Opaque {
+        reason: "unreadable_after_redaction".into(),
+        detail: String::new(),
+        event_type: None,
+        head: Text::new(&kept[..kept.len().min(256)]),
+    };
+    Draft { place: None, parser: "cloudevents/1", fact: Fact::Opaque(opaque), cut: Vec::new() }
 }
 
 /// The wall clock.

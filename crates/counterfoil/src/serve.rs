@@ -100,7 +100,7 @@ async fn serve(config: Config) -> Result<()> {
     let metrics = Arc::new(Metrics::default());
     let keys = Keys::open(&config.data)?;
     let desk = Arc::new(Desk::new(&keys, People::open(&config.data)?, Arc::clone(&metrics)));
-    let api = Arc::new(Api::new(&config.api, Arc::clone(&desk)));
+    let api = Arc::new(Api::new(&config, Arc::clone(&desk)));
     let intake = Arc::new(Intake::new(config.intake.clone(), Arc::clone(&desk))?);
 
     let bind = |address: SocketAddr| async move {
@@ -263,7 +263,7 @@ async fn beat(desk: Arc<Desk>, life: own::Life, mut stopped: watch::Receiver<boo
                 let (desk, life) = (Arc::clone(&desk), life.clone());
                 let _ = tokio::task::spawn_blocking(move || own::heartbeat(&desk, &life, own::Phase::Beat)).await;
             }
-            _ = stopped.wait_for(|stop| *stop) => return,
+            _ = stopped.changed() => return, // it changes once, to true
         }
     }
 }

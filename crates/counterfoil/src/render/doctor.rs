@@ -8,7 +8,7 @@ use crate::answer::DoctorAnswer;
 /// The table, the ledger's line and the footer.
 pub fn text(answer: &DoctorAnswer) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(["SOURCE", "LAST", "COMPLETE TO", "ENTRIES", "CAN SHOW", "CANNOT, AND THE ONE LINE THAT CHANGES IT"]);
     for line in &answer.sources {
         let cannot: Vec<_> =

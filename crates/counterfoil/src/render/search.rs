@@ -9,7 +9,7 @@ use crate::answer::{Found, SearchAnswer};
 /// The table and its footer.
 pub fn text(answer: &SearchAnswer) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(["LAST SEEN", "FOR", "TYPE", "WHAT", "N", "CAUSE", "STANDING", "RUN", "ID"]);
     let (mut records, mut entries) = (0u64, 0u64);
     for hit in &answer.hits {

@@ -40,16 +40,17 @@ pub async fn run(listener: TcpListener, app: Router, limits: Limits, mut stop: w
     let mut connections = JoinSet::new();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
-        let (stream, peer) = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "accept failed; trying again");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
-            _ = stop.wait_for(|stop| *stop) => break,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.changed() => break, // it changes once, to true
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed; trying again");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
         };
         let serving = connection(stream, peer, app.clone(), limits, &graceful);
         connections.spawn(async move {

@@ -1,0 +1,19 @@
+//! `doctor`: what each source can and cannot show.
+
+use super::{DoctorAnswer, View};
+use crate::{problem::Problem, sources};
+
+/// A line per source.
+pub fn answer(view: &View) -> Result<DoctorAnswer, Problem> {
+    let through = view.through();
+    let known = view.progress.known();
+    let free_bytes = rustix::fs::statvfs(&view.ledger).ok().map(|s| s.f_bavail.saturating_mul(s.f_frsize));
+    Ok(DoctorAnswer {
+        sources: known.sources.iter().map(|(source, seen)| sources::coverage(source, seen)).collect(),
+        sealed: view.log.sealed(),
+        origin: view.log.origin(),
+        free_bytes,
+        witnesses: Vec::new(),
+        through,
+    })
+}

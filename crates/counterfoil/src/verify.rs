@@ -1,0 +1,108 @@
+//! `counterfoil verify`: the ledger's own report, printed for people or machines.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, bail};
+use ledger::{Outcome, VerifyOptions};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::render::{BAD, GOOD, UNSURE, paint};
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Verified {
+    /// `verified`, `refuted` or `could_not_check`.
+    pub outcome: String,
+    /// The folder that was read.
+    pub folder: PathBuf,
+    /// Origin of the checkpoint, when one could be read.
+    pub origin: Option<String>,
+    /// Entries in the checkpoint.
+    pub size: Option<u64>,
+    /// Entries that the checkpoint proves.
+    pub verified: u64,
+    /// Payloads that fit their commitment.
+    pub payloads: u64,
+    /// Payloads that an entry says were pruned.
+    pub pruned: u64,
+    /// Entries that no checkpoint covers yet.
+    pub unsealed: u64,
+    /// Entries that are not as they were signed.
+    pub damaged: u64,
+    /// The first damaged entry, where it can be named.
+    pub first_damaged: Option<u64>,
+    /// Bytes read.
+    pub bytes: u64,
+    /// The whole report as text.
+    pub report: String,
+}
+
+impl Verified {
+    /// 0 verified, 1 refuted, 2 could not check.
+    pub fn exit_code(&self) -> ExitCode {
+        match self.outcome.as_str() {
+            "verified" => ExitCode::SUCCESS,
+            "refuted" => ExitCode::from(1),
+            _ => ExitCode::from(2),
+        }
+    }
+}
+
+/// Verifies a data folder, a ledger folder, or a folder of any C2SP tlog-tiles log.
+pub fn check(given: &Path, checkpoint: Option<&Path>, vkey: Option<&str>) -> Result<Verified> {
+    let folder = if given.join("ledger").join("checkpoint").exists() { given.join("ledger") } else { given.to_owned() };
+    if !folder.exists() {
+        bail!("{} does not exist; name the folder with --data DIR", folder.display());
+    }
+    let kept = checkpoint
+        .map(|path| std::fs::read_to_string(path).with_context(|| format!("read checkpoint {}", path.display())))
+        .transpose()?;
+    let vkeys = vkey.map(key).transpose()?.into_iter().collect();
+    let report = ledger::verify(&folder, &VerifyOptions { vkeys, kept, ..VerifyOptions::default() });
+    let outcome = match report.outcome() {
+        Outcome::Verified => "verified",
+        Outcome::Refuted => "refuted",
+        Outcome::CouldNotCheck => "could_not_check",
+    };
+    Ok(Verified {
+        outcome: outcome.into(),
+        origin: report.checkpoint.as_ref().map(|c| c.origin.clone()),
+        size: report.checkpoint.as_ref().map(|c| c.size),
+        verified: report.verified,
+        payloads: report.payloads,
+        pruned: report.pruned,
+        unsealed: report.unsealed,
+        damaged: report.damaged,
+        first_damaged: report.first_damaged(),
+        bytes: report.bytes,
+        report: report.to_string(),
+        folder,
+    })
+}
+
+/// A key as given: the text itself, or a file that holds it.
+fn key(given: &str) -> Result<String> {
+    let path = Path::new(given);
+    if path.is_file() {
+        let text = std::fs::read_to_string(path).with_context(|| format!("read key {given}"))?;
+        return Ok(text.trim().to_owned());
+    }
+    Ok(given.to_owned())
+}
+
+/// For people: the verdict last, where the eye is.
+pub fn text(report: &Verified) -> String {
+    let verdict = match report.outcome.as_str() {
+        "verified" => paint(GOOD, "VERIFIED"),
+        "refuted" => match report.first_damaged {
+            Some(entry) => paint(BAD, format!("REFUTED: entry #{entry}")),
+            None => paint(BAD, "REFUTED"),
+        },
+        _ => paint(UNSURE, "COULD NOT CHECK"),
+    };
+    format!("{}{verdict}", report.report)
+}
