@@ -19,7 +19,7 @@ use crate::{
     links,
     runs::Runs,
     store::Store,
-    topology::{host, same_unit, service},
+    topology::{Upstream, host, same_unit, service},
 };
 
 /// What the fold holds, as the evaluation reads it.
@@ -39,8 +39,6 @@ pub(crate) enum Told {
     Own(Box<Draft>),
     /// Another says it better: its id.
     By(String, Box<Draft>),
-    /// Lines of the same NGINX explain it; nothing was ever written.
-    Explained,
 }
 
 impl World<'_> {
@@ -65,6 +63,15 @@ impl World<'_> {
         };
         match key.side {
             Side::Server => (peer, own),
+            Side::Client if self.store.upstream(episode) == Some(Upstream::OwnApplication) => {
+                // The edge is the one that the request came in by; the application has no end of its own.
+                let mut callers = episode.clients.iter();
+                let from = match (callers.next(), callers.next()) {
+                    (Some(only), None) => self.store.endpoint_at(only, at),
+                    _ => Endpoint { name: "?".into(), by: "several callers".into(), ..Endpoint::default() },
+                };
+                (from, Endpoint { address: own.address.or_else(|| Some(host(&key.peer).to_owned())), ..own })
+            }
             Side::Client => (own, peer),
         }
     }
@@ -72,10 +79,7 @@ impl World<'_> {
     /// What is to be said of an episode.
     pub(crate) fn tell(&self, episode: &Episode) -> Told {
         let (from, to) = self.ends(episode);
-        if self.explained(episode) {
-            return Told::Explained;
-        }
-        let by = self.told_by(episode, &from, &to);
+        let by = self.explained(episode).or_else(|| self.told_by(episode, &from, &to));
         let case = Case { store: self.store, config: self.config, episode, from: &from, to: &to };
         let finding = causes::judge(&case);
         let draft = Box::new(self.draft(episode, &from, &to, finding));
@@ -85,22 +89,21 @@ impl World<'_> {
         }
     }
 
-    /// Error lines of the same NGINX account for these answers.
-    fn explained(&self, episode: &Episode) -> bool {
-        let What::Answer(status, _) = episode.key.what else { return false };
+    /// Error lines of the same NGINX account for these answers: the id of their record.
+    fn explained(&self, episode: &Episode) -> Option<String> {
+        let What::Answer(status, _) = episode.key.what else { return None };
         let side = match (episode.key.side, status) {
-            (_, 499) => return false,
             (Side::Server, 400 | 421 | 495..=497) => Side::Server,
             (Side::Server, 500) if episode.key.stream => Side::Server,
-            (Side::Client, 500 | 502 | 504) | (Side::Server, 502 | 504 | 500) => Side::Client,
-            _ => return false,
+            (_, 502 | 504) => Side::Client,
+            _ => return None,
         };
-        self.lines(episode).any(|other| {
-            let same_unit = same_unit(&other.key.source, &episode.key.source);
+        let mut explaining = self.lines(episode).filter(|other| {
             let same_peer = other.key.side != episode.key.side || other.key.peer == episode.key.peer;
             let same_caller = other.key.side == episode.key.side || other.clients.contains(&episode.key.peer);
-            same_unit && other.key.side == side && same_peer && same_caller
-        })
+            same_unit(&other.key.source, &episode.key.source) && other.key.side == side && same_peer && same_caller
+        });
+        explaining.next().map(|other| other.id)
     }
 
     /// Episodes of error lines that overlap in time.
@@ -139,19 +142,11 @@ impl World<'_> {
             if !other.overlaps(episode.first, episode.last, 3) {
                 continue;
             }
-            // The called side's line to its own application tells of the caller's 5xx when the called side is `to`.
-            let own_application = other.key.side == Side::Client && key.side == Side::Client;
-            let same = if own_application {
-                same_end(&self.store.endpoint_of(&other.key.source, other.first), to)
-                    && other.clients.iter().any(|client| {
-                        from.address.as_ref() == Some(client)
-                            || self.store.endpoint_at(client, other.first).name == from.name
-                    })
-            } else {
-                let (other_from, other_to) = self.ends(&other);
-                let socket = episode.socket().zip(other.socket()).map(|(a, b)| a == b);
-                same_end(&other_from, from) && socket.unwrap_or_else(|| same_end(&other_to, to))
-            };
+            let (other_from, other_to) = self.ends(&other);
+            let socket = episode.socket().zip(other.socket()).map(|(a, b)| a == b);
+            let own_application = self.store.upstream(&other) == Some(Upstream::OwnApplication);
+            let same = same_end(&other_from, from)
+                && socket.filter(|_| !own_application).unwrap_or_else(|| same_end(&other_to, to));
             if same && best.as_ref().is_none_or(|(first, id)| (other.first, &other.id) < (*first, id)) {
                 best = Some((other.first, other.id));
             }

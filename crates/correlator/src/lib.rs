@@ -375,7 +375,6 @@ impl Correlator {
         let mut all_settled = true;
         for episode in episodes.iter().filter(|episode| episode.last >= since) {
             match self.world().tell(episode) {
-                Told::Explained => {}
                 Told::By(by, draft) => self.book.withdraw(*draft, by, through, out),
                 Told::Own(draft) => {
                     all_settled &= draft.settled.is_some() || self.book.is_settled(&draft.id);

@@ -7,11 +7,14 @@
 use std::collections::BTreeSet;
 
 use model::{
-    Grade, SourceId, Time, credential::CredentialEvent, edges::Direction, identity::SourceKind, record::Endpoint,
-    workload::Workload,
+    Grade, SourceId, Time, credential::CredentialEvent, edges::Direction, handshake::Side, identity::SourceKind,
+    record::Endpoint, workload::Workload,
 };
 
-use crate::store::{Noted, Shown, Store};
+use crate::{
+    episode::Episode,
+    store::{Noted, Shown, Store},
+};
 
 /// An identity and how it is known.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +73,41 @@ pub(crate) fn same_unit(a: &SourceId, b: &SourceId) -> bool {
     a.cluster == b.cluster && a.name == b.name && a.instance == b.instance
 }
 
+/// What an upstream is to the source that called it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upstream {
+    /// The application behind the called sidecar.
+    OwnApplication,
+    /// Another workload.
+    Peer,
+}
+
 impl Store {
+    /// What the upstream of a client-side episode is; `None` when nothing tells.
+    pub(crate) fn upstream(&self, episode: &Episode) -> Option<Upstream> {
+        let key = &episode.key;
+        if key.side == Side::Server {
+            return None;
+        }
+        let logs = self.siblings(&key.source, SourceKind::NginxAccess);
+        let calls = |direction, peer: &str| {
+            logs.iter().any(|log| self.calls.contains_key(&(log.clone(), direction, peer.to_owned())))
+        };
+        if calls(Direction::Out, &key.peer) {
+            return Some(Upstream::Peer);
+        }
+        let called = host(&key.peer);
+        let own = self.addresses(&key.source, episode.first);
+        if is_local(called) || own.contains(called) || self.names_for(called).contains(&key.source.name) {
+            return Some(Upstream::OwnApplication);
+        }
+        if episode.clients.iter().any(|client| is_local(client) || own.contains(client)) {
+            return Some(Upstream::Peer);
+        }
+        let inbound = episode.clients.iter().any(|client| calls(Direction::In, client));
+        inbound.then_some(Upstream::OwnApplication)
+    }
+
     /// Sources of that kind that belong to the same process as `unit`.
     pub(crate) fn siblings(&self, unit: &SourceId, kind: SourceKind) -> Vec<SourceId> {
         self.sources.keys().filter(|source| source.kind == kind && same_unit(source, unit)).cloned().collect()
@@ -152,6 +189,13 @@ impl Store {
             (away, std::cmp::Reverse(shown.last), shown.entry)
         });
         found
+    }
+
+    /// Service name and namespace in the subject of a certificate that verified, shown from that address.
+    fn subject_at(&self, address: &str, at: Time) -> Option<(&str, &str)> {
+        let shown =
+            self.certificates(address, at).into_iter().filter(|shown| shown.verify.as_deref() == Some("SUCCESS"));
+        shown.filter_map(|shown| shown.subject.as_deref()).find_map(|subject| service(common_name(subject)?))
     }
 
     /// Whose certificate it is: signed serial, its own SAN, its subject's DNS name.
@@ -327,6 +371,11 @@ impl Store {
         if let Some(pod) = self.pod_at(address, at) {
             self.name_by_pod(&mut end, &pod.fact);
             end.spiffe_id = self.identity_at(address, at).map(|known| known.spiffe_id);
+        } else if let Some((name, namespace)) = self.subject_at(address, at) {
+            // The subject follows the workload's DNS name even while its SPIFFE ID is the wrong one.
+            end.name = format!("{namespace}/{name}");
+            (end.grade, end.by) = (Grade::Asserted, "certificate seen at this address (subject)".into());
+            end.spiffe_id = certificate.map(|known| known.spiffe_id);
         } else if let Some(known) = certificate {
             end.name =
                 account(&known.spiffe_id).map_or_else(|| known.spiffe_id.clone(), |(ns, name)| format!("{ns}/{name}"));

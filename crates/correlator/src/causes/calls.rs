@@ -1,10 +1,10 @@
 //! Failures before and beside certificates: none presented, scans, connections refused or not answered.
 
-use model::{edges::Direction, handshake::Failure, identity::SourceKind, record::Cause};
+use model::{handshake::Failure, identity::SourceKind, record::Cause};
 
 use crate::{
     finding::{Case, Finding, named},
-    topology::{host, is_local},
+    topology::Upstream,
 };
 
 /// `client sent no required SSL certificate`: a workload that has one and does not present it, or a stranger.
@@ -68,40 +68,10 @@ pub(crate) fn closed_before_request(case: &Case<'_>) -> Finding {
     }
 }
 
-/// What an upstream is to the source that called it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Upstream {
-    /// The application behind the called sidecar.
-    OwnApplication,
-    /// Another workload.
-    Peer,
-}
-
-fn which(case: &Case<'_>) -> Option<Upstream> {
-    let (store, key) = (case.store, &case.episode.key);
-    let out = store.siblings(&key.source, SourceKind::NginxAccess);
-    let calls = |direction, peer: &str| {
-        out.iter().any(|log| store.calls.contains_key(&(log.clone(), direction, peer.to_owned())))
-    };
-    let called = host(&key.peer);
-    if calls(Direction::Out, &key.peer) {
-        return Some(Upstream::Peer);
-    }
-    let own = store.addresses(&key.source, case.episode.first);
-    if is_local(called) || own.contains(called) || store.names_for(called).contains(&key.source.name) {
-        return Some(Upstream::OwnApplication);
-    }
-    if case.episode.clients.iter().any(|client| is_local(client) || own.contains(client)) {
-        return Some(Upstream::Peer);
-    }
-    let inbound = case.episode.clients.iter().any(|client| calls(Direction::In, client));
-    inbound.then_some(Upstream::OwnApplication)
-}
-
 /// The upstream was not reached, closed, or did not answer: no handshake failed.
 pub(crate) fn upstream(case: &Case<'_>, failure: Failure) -> Finding {
     let connecting = case.episode.doing.iter().any(|doing| doing.starts_with("connecting"));
-    match (which(case), failure) {
+    match (case.store.upstream(case.episode), failure) {
         (Some(Upstream::OwnApplication), Failure::ConnectFailed) => Finding::established(Cause::ApplicationDown)
             .rules_out(Cause::UpstreamDown, "the sidecar itself answered; its application did not", Vec::new()),
         (Some(Upstream::Peer), Failure::ConnectFailed) => Finding::established(Cause::UpstreamDown).rules_out(

@@ -30,6 +30,8 @@ struct Issue {
     at: Time,
     entry: u64,
     agent: SourceId,
+    /// End of the certificate that it replaced.
+    replaced: Option<Time>,
 }
 
 pub(crate) fn expired(case: &Case<'_>) -> Finding {
@@ -61,23 +63,55 @@ fn decide(case: &Case<'_>, known: &Known, address: &str, holder: &str) -> Findin
     let (store, first) = (case.store, case.episode.first);
     let id = known.spiffe_id.as_str();
     let issues = issues(store, id);
-    let Some(last) = issues.iter().rev().find(|issue| issue.at <= first.plus_seconds(SLACK)).cloned() else {
-        let mut finding = Finding::undetermined()
-            .lacks(format!("issue of the certificate of {id}"), "log of the SPIRE agent that serves it");
-        finding.agent = store.agents(id, first).first().cloned();
-        return finding;
-    };
     let life = lifetime(store, id);
-    let valid = |issue: &Issue| life.is_some_and(|life| Time(issue.at.0 + life) > first.plus_seconds(SLACK));
-    let newer: Vec<&Issue> = issues.iter().filter(|issue| issue.at <= first && valid(issue)).collect();
-    let agent = last.agent.clone();
-    let mut finding = if let Some(oldest) = newer.first() {
-        not_in_use(case, id, address, holder, oldest)
-    } else {
-        not_renewed(case, id, &last, life)
+    let end_of = |issue: &Issue| life.map(|life| Time(issue.at.0 + life));
+    let valid = |issue: &Issue| end_of(issue).is_some_and(|end| end > first.plus_seconds(SLACK));
+    let newer = issues.iter().filter(|issue| issue.at <= first).find(|issue| valid(issue));
+    let before = |newer: &Issue| issues.iter().rev().find(|issue| issue.at < newer.at);
+    let old_end = |newer: &Issue| newer.replaced.or_else(|| before(newer).and_then(&end_of));
+    let mut finding = match newer {
+        // Issued in time: it lay there and was not used.
+        Some(newer) if old_end(newer).is_some_and(|end| end.plus_seconds(SLACK) >= newer.at) => {
+            not_in_use(case, id, address, holder, newer)
+        }
+        // Issued after the old one had ended: the failures began before, or go on while it is delivered.
+        Some(newer) => {
+            let end = old_end(newer).unwrap_or(first);
+            let finding = not_renewed(case, id, &newer.agent, before(newer), life, end.min(first));
+            finding.context(
+                newer.at,
+                newer.entry,
+                "a new certificate was issued; its delivery may lag behind by half a minute",
+            )
+        }
+        None => {
+            let last = issues.iter().rev().find(|issue| issue.at <= first.plus_seconds(SLACK));
+            let Some(agent) = last.map(|last| last.agent.clone()).or_else(|| store.agents(id, first).first().cloned())
+            else {
+                return Finding::undetermined()
+                    .lacks(format!("issue of the certificate of {id}"), "log of the SPIRE agent that serves it");
+            };
+            let mut finding = not_renewed(case, id, &agent, last, life, first);
+            // The renewal that ends the stall names the end of the old certificate, and so proves the gap.
+            let gap = issues.iter().find(|issue| issue.at > first && issue.replaced.is_some_and(|end| end < issue.at));
+            if let Some(issue) = gap {
+                let end = issue.replaced.unwrap_or(first);
+                finding = finding.supports(
+                    issue.at,
+                    issue.entry,
+                    format!("renewed only now; the old one had ended at {end}"),
+                );
+            }
+            finding.agent = Some(agent);
+            finding
+        }
     };
-    finding.agent = Some(agent.clone());
-    finding.asking(&agent)
+    let agent = finding.agent.clone().or_else(|| newer.map(|newer| newer.agent.clone()));
+    finding.agent.clone_from(&agent);
+    match agent {
+        Some(agent) => finding.asking(&agent),
+        None => finding,
+    }
 }
 
 /// Issues of that identity by any agent, in order.
@@ -86,7 +120,8 @@ fn issues(store: &Store, id: &str) -> Vec<Issue> {
     for agent in store.stepping(SourceKind::Spire) {
         for (key, noted) in &store.steps[agent].0 {
             if is_issue(&noted.fact) && noted.fact.spiffe_id.as_deref() == Some(id) {
-                found.push(Issue { at: key.0, entry: noted.entry, agent: agent.clone() });
+                let replaced = noted.fact.replaces_not_after;
+                found.push(Issue { at: key.0, entry: noted.entry, agent: agent.clone(), replaced });
             }
         }
     }
@@ -141,26 +176,37 @@ fn lifetime_of(store: &Store, id: Option<&str>) -> Option<i64> {
     shortest
 }
 
-/// The certificate had ended: why did the agent not renew it?
-fn not_renewed(case: &Case<'_>, id: &str, last: &Issue, life: Option<i64>) -> Finding {
-    let (store, first) = (case.store, case.episode.first);
+/// The certificate had ended by `end`: why did the agent not renew it before?
+fn not_renewed(
+    case: &Case<'_>,
+    id: &str,
+    agent_id: &SourceId,
+    last: Option<&Issue>,
+    life: Option<i64>,
+    end: Time,
+) -> Finding {
+    let store = case.store;
     // Trouble that the agent got over, for any identity, is no cause.
-    let steps = store.steps_of(&last.agent, Time(i64::MIN), first.plus_seconds(SLACK));
-    let recovered = steps.iter().filter(|(_, _, step)| is_issue(step) || step.event == CredentialEvent::AgentRenewed);
-    let recovered = recovered.map(|(at, ..)| *at).max().unwrap_or(last.at).max(last.at);
+    let steps = store.steps_of(agent_id, Time(i64::MIN), end.plus_seconds(SLACK));
+    let recovered = steps
+        .iter()
+        .filter(|(at, _, step)| *at <= end && (is_issue(step) || step.event == CredentialEvent::AgentRenewed));
+    let recovered = recovered.map(|(at, ..)| *at).max().max(last.map(|last| last.at)).unwrap_or(Time(i64::MIN));
     let mut troubles: BTreeMap<Cause, Vec<(Time, u64, &Credential)>> = BTreeMap::new();
     for (at, entry, step) in steps.into_iter().filter(|(at, ..)| *at > recovered) {
         if let Some(cause) = step.trouble.and_then(cause_of) {
             troubles.entry(cause).or_default().push((at, entry, step));
         }
     }
-    let agent = named(&last.agent);
-    let says_issue =
-        |finding: Finding| finding.supports(last.at, last.entry, format!("last certificate issued for {id}"));
+    let agent = named(agent_id);
+    let says_issue = |finding: Finding| match last {
+        Some(last) => finding.supports(last.at, last.entry, format!("last certificate issued for {id}")),
+        None => finding.lacks(format!("issue of the certificate of {id} that ended"), agent.clone()),
+    };
     let mut kinds = troubles.iter();
     let (Some((cause, lines)), rival) = (kinds.next(), kinds.next()) else {
         return says_issue(Finding::undetermined())
-            .lacks(format!("why the agent stopped renewing {id}"), format!("{agent} after {}", last.at));
+            .lacks(format!("why the agent stopped renewing {id}"), format!("{agent} up to {end}"));
     };
     if let Some((other, others)) = rival {
         let mut finding = says_issue(Finding::undetermined());
@@ -169,7 +215,8 @@ fn not_renewed(case: &Case<'_>, id: &str, last: &Issue, life: Option<i64>) -> Fi
         }
         return finding.lacks(format!("which of {cause} and {other} kept the agent from renewing"), agent);
     }
-    let standing = if life.is_some() { Standing::Established } else { Standing::Consistent };
+    let joined = last.filter(|_| life.is_some());
+    let standing = if joined.is_some() { Standing::Established } else { Standing::Consistent };
     let mut finding = says_issue(Finding::new(*cause, standing));
     for (n, (at, entry, step)) in lines.iter().enumerate() {
         if n < 2 || n + 1 == lines.len() {
@@ -180,7 +227,7 @@ fn not_renewed(case: &Case<'_>, id: &str, last: &Issue, life: Option<i64>) -> Fi
         finding.evidence.last_mut().into_iter().for_each(|line| line.times = u64::try_from(lines.len() - 2).ok());
     }
     let proof: Vec<u64> = lines.iter().map(|(_, entry, _)| *entry).take(1).collect();
-    if life.is_some() {
+    if let Some(last) = joined {
         let why = format!("nothing was issued for {id} after {}", last.at);
         finding = finding.rules_out(Cause::NotReloaded, why, vec![last.entry]);
     } else {

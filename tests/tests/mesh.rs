@@ -1,0 +1,173 @@
+//! The live mesh recordings: what really happened beside what we say.
+
+use std::{fmt::Write as _, path::Path};
+
+use model::{
+    Record, Time,
+    record::{Cause, Detail, HandshakeDetail, Standing},
+};
+use scenarios::{fold, recording};
+
+/// A cause interval of a truth file that shows in calls.
+struct Interval {
+    cause: String,
+    from: String,
+    to: String,
+    stream: bool,
+    start: Time,
+    end: Time,
+}
+
+/// Causes that are not about failing calls.
+const OTHER: [&str; 9] = [
+    "none",
+    "traffic_shift_by_deployment",
+    "traffic_shift_external_load",
+    "rollback",
+    "reload",
+    "log_rotation",
+    "worker_crash",
+    "restart",
+    "spire_server_restart_without_effect",
+];
+
+fn intervals(truth: &serde_json::Value) -> Vec<Interval> {
+    let list = truth["intervals"].as_array().or(truth["causes"].as_array()).unwrap();
+    let time = |value: &serde_json::Value| Time::parse(value.as_str().unwrap()).unwrap();
+    let hidden = |i: &serde_json::Value| i["visible"] == false && i["cause"] != "svid_expired_but_connection_kept_alive";
+    list.iter()
+        .filter(|i| !OTHER.contains(&i["cause"].as_str().unwrap()) && !hidden(i))
+        .map(|i| {
+            let edge = i["edge"].as_str().unwrap();
+            let (from, to) = edge.trim_end_matches(" (stream)").split_once("->").unwrap();
+            Interval {
+                cause: i["cause"].as_str().unwrap().into(),
+                from: from.into(),
+                to: to.into(),
+                stream: edge.ends_with("(stream)"),
+                start: time(&i["t_start"]),
+                end: time(&i["t_end"]),
+            }
+        })
+        .collect()
+}
+
+fn handshakes(records: &[Record]) -> Vec<(&Record, &HandshakeDetail)> {
+    let mut found: Vec<_> = records
+        .iter()
+        .filter_map(|record| match &record.detail {
+            Detail::Handshake(detail) => Some((record, &**detail)),
+            _ => None,
+        })
+        .collect();
+    found.sort_by_key(|(record, _)| record.from);
+    found
+}
+
+/// `payments/ledger` is `ledger`.
+fn names(end: &str, truth: &str) -> bool {
+    end == truth || end.rsplit('/').next() == Some(truth)
+}
+
+fn same_edge(detail: &HandshakeDetail, interval: &Interval) -> bool {
+    names(&detail.from.name, &interval.from) && names(&detail.to.name, &interval.to)
+}
+
+fn overlaps(record: &Record, interval: &Interval) -> bool {
+    record.from <= interval.end.plus_seconds(2) && interval.start <= record.to.plus_seconds(2)
+}
+
+fn word(record: &Record) -> (&'static str, Standing) {
+    record.cause.as_ref().map_or(("-", Standing::Undetermined), |cause| (cause.word.as_str(), cause.standing))
+}
+
+/// Right intervals, all intervals, intervals with a definite wrong cause.
+fn compare(folder: &Path, table: &mut String) -> (usize, usize, usize) {
+    let truth = recording::truth(folder);
+    let records: Vec<Record> = fold(&recording::entries(folder, |_, _| true)).into_values().collect();
+    let told = handshakes(&records);
+    let (mut right, mut wrong) = (0, 0);
+    let intervals = intervals(&truth);
+    writeln!(table, "{}", folder.file_name().unwrap().to_string_lossy()).unwrap();
+    for interval in &intervals {
+        let near: Vec<_> = told
+            .iter()
+            .filter(|(record, detail)| same_edge(detail, interval) && overlaps(record, interval))
+            .filter(|(_, detail)| !interval.stream || detail.stream)
+            .collect();
+        let hit = near.iter().find(|(record, _)| word(record).0 == interval.cause);
+        right += usize::from(hit.is_some());
+        let definite = near.iter().any(|(record, _)| word(record).1 != Standing::Undetermined);
+        wrong += usize::from(hit.is_none() && definite);
+        writeln!(
+            table,
+            "  truth {:45} {}->{}{} {} {} s   {}",
+            interval.cause,
+            interval.from,
+            interval.to,
+            if interval.stream { " (stream)" } else { "" },
+            interval.start,
+            (interval.end - interval.start) / 1_000_000_000,
+            if hit.is_some() { "OK" } else { "--" },
+        )
+        .unwrap();
+    }
+    for (record, detail) in &told {
+        let (cause, standing) = word(record);
+        writeln!(
+            table,
+            "  says  {cause:45} {}->{}{} {} {} s  n={} {} [{}] by {} {} {} {}",
+            detail.from.name,
+            detail.to.name,
+            if detail.stream { " (stream)" } else { "" },
+            record.from,
+            (record.to - record.from) / 1_000_000_000,
+            record.count,
+            detail.failure,
+            standing.as_str(),
+            detail.source,
+            record.state.as_str(),
+            record.missing.iter().map(|missing| missing.what.as_str()).collect::<Vec<_>>().join("; "),
+            record.links.iter().map(|link| format!("{:?}={}", link.what, link.target.as_deref().unwrap_or("-"))).collect::<Vec<_>>().join(" "),
+        )
+        .unwrap();
+    }
+    (right, intervals.len(), wrong)
+}
+
+fn all(parent: &str) -> (usize, usize, usize, String) {
+    let mut table = String::new();
+    let mut sum = (0, 0, 0);
+    for folder in recording::folders(parent) {
+        let (right, of, wrong) = compare(&folder, &mut table);
+        sum = (sum.0 + right, sum.1 + of, sum.2 + wrong);
+    }
+    (sum.0, sum.1, sum.2, table)
+}
+
+#[test]
+fn causes_of_the_mesh_recordings_are_right_or_undetermined() {
+    let (right, of, wrong, table) = all("mesh");
+    println!("{table}\n{right} of {of} right, {wrong} wrong");
+    assert!(of >= 20, "{of} intervals");
+    assert!(right * 10 >= of * 9, "{right} of {of} right\n{table}");
+    assert_eq!(wrong, 0, "{table}");
+}
+
+#[test]
+fn causes_of_the_stories_are_right_or_undetermined() {
+    let (right, of, wrong, table) = all("stories");
+    println!("{table}\n{right} of {of} right, {wrong} wrong");
+    assert!(of >= 4, "{of} intervals");
+    assert!(right * 10 >= of * 9, "{right} of {of} right\n{table}");
+    assert_eq!(wrong, 0, "{table}");
+}
+
+#[test]
+fn nothing_fails_in_a_healthy_mesh() {
+    let folder = recording::fixtures().join("mesh/a-healthy");
+    let records: Vec<Record> = fold(&recording::entries(&folder, |_, _| true)).into_values().collect();
+    for (record, _) in handshakes(&records) {
+        assert_eq!(record.cause.as_ref().map(|cause| cause.word), Some(Cause::Undetermined), "{}", record.summary);
+    }
+}
