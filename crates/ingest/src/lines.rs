@@ -321,11 +321,18 @@ impl<'a> Reader<'a> {
         let before = self.drafts.len();
         let Self { context, seen, drafts, persons, .. } = self;
         let outcome = match self.format {
-            Format::NginxError => nginx_error::parse(line, context, seen, drafts),
-            Format::NginxAccess(_) => match &mut self.fold {
-                Some(fold) => return fold.line(number, line, context, seen),
-                None => return Outcome::Passed,
+            // A container writes both of NGINX's logs into one stream of lines: the other one is passed.
+            Format::NginxError => match nginx_error::parse(line, context, seen, drafts) {
+                Outcome::Opaque(..) if nginx_access::recognises(line.text) => Outcome::Passed,
+                outcome => outcome,
             },
+            Format::NginxAccess(_) => {
+                let Some(fold) = &mut self.fold else { return Outcome::Passed };
+                return match fold.line(number, line, context, seen) {
+                    Outcome::Opaque(..) if nginx_error::recognises(line.text) => Outcome::Passed,
+                    outcome => outcome,
+                };
+            }
             Format::Spire => spire::parse(line, context, seen, drafts),
             Format::SpiffeHelper => spiffe_helper::parse(line, context, seen, drafts),
             Format::K8sObjects => k8s_objects::parse(line.text, context, drafts),

@@ -10,7 +10,8 @@ use crate::{nginx_access, nginx_error, spiffe_helper, spire};
 const LINES: usize = 64;
 const BYTES: usize = 256 * 1024;
 
-/// Each line votes for the first format that recognises it; more than half of the lines must agree.
+/// Each line votes for the first format that recognises it; more than half of the lines must agree. The two logs of
+/// NGINX, mixed in the log of a container, count together, and the more frequent one wins.
 pub(super) fn format(sample: &[u8]) -> Option<Format> {
     let sample = &sample[..sample.len().min(BYTES)];
     let head = &sample[..sample.len().min(4096)];
@@ -28,7 +29,9 @@ pub(super) fn format(sample: &[u8]) -> Option<Format> {
         }
     }
     let (best, n) = votes.iter().enumerate().max_by_key(|(_, n)| **n)?;
-    if n * 2 <= lines {
+    let nginx = votes[Vote::Error as usize] + votes[Vote::Access as usize];
+    let agree = if best == Vote::Error as usize || best == Vote::Access as usize { nginx } else { *n };
+    if agree * 2 <= lines {
         return None;
     }
     Some(match best {

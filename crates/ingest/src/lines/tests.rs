@@ -163,6 +163,14 @@ fn formats_are_told_apart() {
     ] {
         assert_eq!(Format::detect(text.as_bytes()).map(|format| format.kind()), kind, "{text}");
     }
+    // The two logs of one container belong together; each format passes the lines of the other.
+    let mixed = format!("{REJECTED}\n{access}\n{access}\n");
+    let format = Format::detect(mixed.as_bytes()).unwrap();
+    assert_eq!(format.kind(), SourceKind::NginxAccess);
+    for format in [format, Format::NginxError] {
+        let import = account(&read(&format, mixed.as_bytes(), &start()));
+        assert_eq!((import.opaque, import.understood + import.passed), (0, 3));
+    }
     // Some lines of another program change nothing; a majority does.
     assert!(Format::detect(format!("{access}\n{access}\nnoise\n").as_bytes()).is_some());
     assert!(Format::detect(format!("{access}\nnoise\nnoise\n").as_bytes()).is_none());
