@@ -19,7 +19,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let dir = arguments.next().map_or_else(|| std::env::temp_dir().join("ledger-bench"), PathBuf::from);
     let time = Duration::from_secs(arguments.next().map_or(Ok(3), |text| text.parse())?);
     std::fs::create_dir_all(&dir)?;
-    let bare = bare_loop(&dir, time)?;
+    // Before and after: other programs on the machine move this figure, and the better one is the disk's.
+    let mut bare = bare_loop(&dir, time)?;
+    let again = bare_loop(&dir, time)?;
+    if again.rate() > bare.rate() {
+        bare = again;
+    }
     println!(
         "durability: after fdatasync; loader: threads of this process; {} s each; folder {}",
         time.as_secs(),
@@ -56,6 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             );
         }
     }
+    reopen(&dir)?;
     std::fs::remove_dir_all(&dir)?;
     Ok(())
 }
@@ -110,7 +116,7 @@ fn append_loop(dir: &Path, clients: usize, payload: usize, time: Duration) -> Re
     let log = Arc::new(Ledger::open(&config)?.ledger);
     // Text of the kind that an event is: not random, not all the same.
     let raw: Vec<u8> = (0..payload)
-        .map(|i| b"{\"status\":\"True\",\"reason\":\"Succeeded\",\"n\":"[i % 43] ^ u8::from(i % 97 == 0))
+        .map(|i| b"{\"status\":\"True\",\"reason\":\"Succeeded\",\"n\":"[i % 42] ^ u8::from(i % 97 == 0))
         .collect();
     let start = Instant::now();
     let threads: Vec<_> = (0..clients)
@@ -139,6 +145,49 @@ fn append_loop(dir: &Path, clients: usize, payload: usize, time: Duration) -> Re
     drop(log);
     std::fs::remove_dir_all(data)?;
     Ok((Run { micros: latencies, seconds }, stats.groups as f64, stats.journal_bytes as f64))
+}
+
+/// How long opening takes after a crash with as much in the journal as there can be before tiles are synced.
+fn reopen(dir: &Path) -> Result<(), Box<dyn Error>> {
+    let (data, copy) = (dir.join("reopen"), dir.join("reopen-copy"));
+    let config = Config::new(&data);
+    init(&config, None)?;
+    let log = Ledger::open(&config)?.ledger;
+    let raw = vec![b'r'; 3_900];
+    let mut sent = 0;
+    while log.stats().journal_bytes < 60 << 20 {
+        let bodies: Vec<_> = (0..64).filter_map(|n| append(0, n, &raw)).collect();
+        for append in bodies {
+            log.append(append, |_| {})?;
+            sent += 1;
+        }
+        log.wait_beyond(sent - 1, Duration::from_secs(10));
+    }
+    // What a crash leaves is what the files hold while the ledger is open.
+    copy_folder(&data, &copy)?;
+    let begun = Instant::now();
+    let again = Ledger::open(&Config::new(&copy))?.ledger;
+    println!(
+        "open after a crash: {} ms, {} entries, {} MB of journal",
+        begun.elapsed().as_millis(),
+        again.size(),
+        log.stats().journal_bytes / 1_000_000
+    );
+    Ok(())
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let path = entry?.path();
+        let to = to.join(path.file_name().unwrap_or_default());
+        if path.is_dir() {
+            copy_folder(&path, &to)?;
+        } else {
+            std::fs::copy(&path, &to)?;
+        }
+    }
+    Ok(())
 }
 
 fn append(client: usize, n: usize, raw: &[u8]) -> Option<Append> {

@@ -10,6 +10,11 @@ const MAGIC: &[u8; 8] = b"CFLSEG01";
 /// Name of the segment that is made ahead.
 pub(crate) const SPARE: &str = "spare";
 
+/// A segment with room for nothing but its first page and one more.
+pub(crate) const SMALLEST: u64 = 2 * PAGE as u64;
+/// Size of a segment that somebody waits for.
+pub(crate) const QUICK: u64 = 4 << 20;
+
 /// A segment file, by its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Segment {
@@ -121,6 +126,28 @@ pub(crate) fn scan(disk: &Disk, dir: &Path, from: u64) -> Result<Scan, Error> {
         scan.segment(segment, &bytes, all.get(i + 1).map(|next| next.first));
     }
     Ok(scan)
+}
+
+/// Reads the whole journal while another process may write to it: segments can vanish between listing and reading, and a group
+/// can become visible after the one behind it. So what looks wrong is looked at again.
+pub(crate) fn scan_live(disk: &Disk, dir: &Path) -> Result<Scan, Error> {
+    const TRIES: usize = 5;
+    let once = || {
+        let first = segments(disk, dir)?.first().map_or(0, |segment| segment.first);
+        scan(disk, dir, first)
+    };
+    let mut result = once();
+    for _ in 1..TRIES {
+        let again = match &result {
+            Ok(scan) => scan.findings.iter().any(|finding| matches!(finding, Finding::Damage { .. })),
+            Err(error) => error.is_not_found(),
+        };
+        if !again {
+            break;
+        }
+        result = once();
+    }
+    result
 }
 
 impl Scan {

@@ -124,7 +124,8 @@ pub fn init(config: &Config, origin: Option<&str>) -> Result<(), Error> {
     for old in journal::segments(&folder.disk, &folder.journal())? {
         folder.disk.remove(&old.path)?;
     }
-    make_spare(&folder.disk, &folder.journal(), config.limits.segment_bytes)?;
+    // Never written to: each opening begins a segment of its own.
+    make_spare(&folder.disk, &folder.journal(), journal::SMALLEST)?;
     journal::begin(&folder.disk, &folder.journal(), 0, 1)?;
     let head = first_head(&signer, 0, merkle::empty_root());
     head.replace(&folder, cut_off.as_deref())?;
@@ -192,7 +193,7 @@ impl Ledger {
         }
         sealer.caught_up();
         if config.disk.read_if_there(&folder.journal().join(journal::SPARE))?.is_none() {
-            make_spare(&folder.disk, &folder.journal(), config.limits.segment_bytes)?;
+            make_spare(&folder.disk, &folder.journal(), config.limits.segment_bytes.min(journal::QUICK))?;
         }
         let generation = recovered.generation + 1;
         let active = journal::begin(&folder.disk, &folder.journal(), recovered.size, generation)?;
@@ -483,7 +484,7 @@ pub fn accept_rollback(
     folder.disk.write_durably(&folder.path("origin"), format!("{new}\n").as_bytes())?;
     sealer.sync(Store::All)?;
     if config.disk.read_if_there(&folder.journal().join(journal::SPARE))?.is_none() {
-        make_spare(&folder.disk, &folder.journal(), config.limits.segment_bytes)?;
+        make_spare(&folder.disk, &folder.journal(), config.limits.segment_bytes.min(journal::QUICK))?;
     }
     let old = journal::segments(&folder.disk, &folder.journal())?;
     journal::begin(&folder.disk, &folder.journal(), size, generation + 1)?;

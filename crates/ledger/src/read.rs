@@ -5,7 +5,7 @@ use crate::durable::Disk;
 use crate::error::Error;
 use crate::group::Group;
 use crate::head::{Folder, KeyList, Positions, read_positions};
-use crate::journal::{Scan, scan, segments};
+use crate::journal::{Scan, scan_live};
 use crate::leaf::split_leaf;
 use crate::ledger::Ledger;
 use crate::merkle::{Hash, consistency_path, inclusion_path};
@@ -102,18 +102,10 @@ impl Reader {
 
     /// The same on any disk.
     pub fn open_on(disk: &Disk, dir: &Path) -> Result<Self, Error> {
-        const TRIES: usize = 5;
         let folder = Folder { disk: disk.clone(), dir: dir.join("ledger"), head: dir.join("head") };
         folder.check_format(false)?;
         let keys = KeyList::read(&folder)?;
-        let mut tries = 0;
-        let journal = loop {
-            // The writer may remove a segment between the listing and the reading.
-            match read_journal(&folder) {
-                Err(error) if error.is_not_found() && tries < TRIES => tries += 1,
-                other => break other?,
-            }
-        };
+        let journal = scan_live(disk, &folder.journal())?;
         // The checkpoint is read after the journal: entries that left the journal meanwhile are in it.
         let path = folder.path("checkpoint");
         let note = disk.text_if_there(&path)?.ok_or_else(|| Error::damaged(&path, "it is missing"))?;
@@ -159,7 +151,16 @@ impl Reader {
     pub fn payload(&self, index: u64) -> Result<Option<Vec<u8>>, Error> {
         let leaf = self.entry(index)?.ok_or_else(|| Error::NoEntry { index, size: self.size() })?;
         let Some(wanted) = Wanted::of(&leaf) else { return Ok(None) };
-        match wanted.in_groups(self.journal.groups.iter()) {
+        if let Some(found) = wanted.in_groups(self.journal.groups.iter()) {
+            return Ok(Some(found));
+        }
+        match wanted.on_disk(&self.folder) {
+            Err(Error::PayloadMissing { .. }) => {}
+            other => return other.map(Some),
+        }
+        // The entry can be younger than our view of the journal, and its payload in no block yet.
+        let now = scan_live(&self.folder.disk, &self.folder.journal())?;
+        match wanted.in_groups(now.groups.iter()) {
             Some(found) => Ok(Some(found)),
             None => wanted.on_disk(&self.folder).map(Some),
         }
@@ -189,11 +190,6 @@ impl Reader {
     pub fn tlog_proof(&self, index: u64) -> Result<String, Error> {
         tlog_proof(&self.tiles, self.checkpoint.size, &self.note, index)
     }
-}
-
-fn read_journal(folder: &Folder) -> Result<Scan, Error> {
-    let first = segments(&folder.disk, &folder.journal())?.first().map_or(0, |segment| segment.first);
-    scan(&folder.disk, &folder.journal(), first)
 }
 
 /// Which payload a leaf names, and where it would be.

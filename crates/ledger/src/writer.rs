@@ -122,14 +122,24 @@ impl Writer {
 
     /// Makes sure that so many bytes fit; takes the next segment if they do not. False: there is no space for one.
     fn make_room(&mut self, bytes: u64, shared: &Shared) -> Result<bool, Error> {
-        if self.active.at + bytes <= self.active.len {
-            return Ok(true);
+        // The first segment of an opening can be smaller than an append.
+        while self.active.at + bytes > self.active.len {
+            if !Self::wait_for_spare(shared)? {
+                return Ok(false);
+            }
+            self.active = journal::begin(&shared.folder.disk, &shared.folder.journal(), self.next, self.generation)?;
+            shared.queue().spare = Spare::Wanted;
+            shared.work.notify_all();
         }
+        Ok(true)
+    }
+
+    fn wait_for_spare(shared: &Shared) -> Result<bool, Error> {
         let waiting = |queue: &mut crate::shared::Queue| queue.spare == Spare::Wanted;
         let mut queue = shared.queue();
         loop {
             match queue.spare {
-                Spare::Ready => break,
+                Spare::Ready => return Ok(true),
                 Spare::NoSpace => {
                     queue.spare = Spare::Wanted;
                     return Ok(false);
@@ -138,19 +148,15 @@ impl Writer {
                     if shared.tail().failed {
                         return Err(Error::Failed { reason: "no next journal segment".into() });
                     }
+                    let timeout = Duration::from_secs(1);
                     queue = shared
                         .work
-                        .wait_timeout_while(queue, Duration::from_secs(1), waiting)
+                        .wait_timeout_while(queue, timeout, waiting)
                         .unwrap_or_else(PoisonError::into_inner)
                         .0;
                 }
             }
         }
-        drop(queue);
-        self.active = journal::begin(&shared.folder.disk, &shared.folder.journal(), self.next, self.generation)?;
-        shared.queue().spare = Spare::Wanted;
-        shared.work.notify_all();
-        Ok(true)
     }
 }
 

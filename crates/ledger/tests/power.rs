@@ -141,7 +141,7 @@ fn dice(mut seed: u64) -> impl FnMut(u64) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 80, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn acknowledged_entries_survive_power_cuts(cuts in prop::collection::vec((1u64..220, any::<u64>()), 1..5)) {

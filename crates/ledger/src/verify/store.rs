@@ -4,7 +4,7 @@ use super::Check;
 use crate::error::Error;
 use crate::group::{Group, PAGE};
 use crate::head::{Head, KeyList, read_positions, secret_path};
-use crate::journal::{Finding, SPARE, Scan, nonce, scan, segments};
+use crate::journal::{Finding, SPARE, Scan, nonce, scan_live};
 use crate::leaf::split_leaf;
 use crate::note::{Checkpoint, Skey};
 use crate::payload::{Block, block_first, commitment, hex, reference_in};
@@ -15,12 +15,15 @@ use std::path::{Path, PathBuf};
 impl Check {
     pub(super) fn journal(&mut self) -> Scan {
         let dir = self.folder.journal();
-        let scan = segments(&self.folder.disk, &dir).and_then(|list| {
-            for segment in &list {
-                self.files.insert(segment.path.clone(), true);
-            }
-            scan(&self.folder.disk, &dir, list.first().map_or(0, |segment| segment.first))
-        });
+        let scan = scan_live(&self.folder.disk, &dir);
+        // All of its files were read: they are marked by name, as some may be gone or new by now.
+        for (_, seen) in self
+            .files
+            .iter_mut()
+            .filter(|(path, _)| path.starts_with(&dir) && path.extension().is_some_and(|extension| extension == "seg"))
+        {
+            *seen = true;
+        }
         let scan = match scan {
             Ok(scan) => scan,
             Err(error) => {
@@ -62,6 +65,8 @@ impl Check {
             }
         }
         let dir = self.folder.path("payload");
+        // Listed again: what has left the journal since is in blocks now.
+        self.walk(&dir);
         let paths: Vec<PathBuf> = self
             .files
             .keys()

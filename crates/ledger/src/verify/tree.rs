@@ -1,6 +1,7 @@
 //! The tree: every entry, every tile, the root. This works on any log in the C2SP tlog-tiles layout.
 
 use super::{Check, Outcome, Report, Trouble};
+use crate::error::Error;
 use crate::leaf::split_leaf;
 use crate::merkle::{Hash, Tree, leaf_hash};
 use crate::note::Checkpoint;
@@ -91,10 +92,10 @@ impl Check {
 
     /// Entries of a bundle and hashes of its tile; what cannot be read is shorter and reported.
     fn bundle_and_tile(&mut self, n: u64, width: u64, damaged: &mut Vec<Trouble>) -> (Vec<Vec<u8>>, Vec<Hash>) {
-        let path = self.either(|width| bundle_path(n, width), width);
+        let (path, content) = self.read_either(|width| bundle_path(n, width), width);
         let tile = self.tiles.tile(0, n, width).unwrap_or_default();
         let wanted = usize::try_from(width).expect("at most 256");
-        let entries = match self.read(&path) {
+        let entries = match content {
             Err(error) => {
                 let outcome = if error.is_not_found() { Outcome::Refuted } else { Outcome::CouldNotCheck };
                 damaged.push(Trouble {
@@ -136,11 +137,24 @@ impl Check {
         if !self.files.contains_key(&exact) && self.files.contains_key(&full) { full } else { exact }
     }
 
+    /// Reads the partial file or, if a process that writes has cleaned it away, the full one.
+    fn read_either(&mut self, path: impl Fn(u64) -> PathBuf, width: u64) -> (PathBuf, Result<Vec<u8>, Error>) {
+        let exact = self.tiles.dir.join(path(width));
+        let content = self.read(&exact);
+        if width < WIDTH && content.as_ref().is_err_and(Error::is_not_found) {
+            let full = self.tiles.dir.join(path(WIDTH));
+            if let Ok(bytes) = self.read(&full) {
+                return (full, Ok(bytes));
+            }
+        }
+        (exact, content)
+    }
+
     /// Compares a tile with what the entries give.
     fn compare(&mut self, level: u8, n: u64, hashes: &[Hash]) {
-        let path = self.either(|width| tile_path(level, n, width), hashes.len() as u64);
+        let (path, content) = self.read_either(|width| tile_path(level, n, width), hashes.len() as u64);
         let wanted = hashes.as_flattened();
-        match self.read(&path) {
+        match content {
             Ok(bytes) if path.ends_with(tile_path(level, n, hashes.len() as u64)) && bytes.len() != wanted.len() => {
                 self.report.refute(&path, None, format!("{} bytes instead of {}", bytes.len(), wanted.len()));
             }
