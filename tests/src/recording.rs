@@ -81,13 +81,26 @@ struct Append {
 /// The recording as entries, its appends in order of time, and a last heartbeat that closes every source. Logs that
 /// `keep` refuses are left out, as if they had never been a source.
 pub fn entries(folder: &Path, keep: impl Fn(&str, &Path) -> bool) -> Vec<Entry> {
+    read(folder, keep, |_| true)
+}
+
+/// Recorded deliveries of one file that its sink took: one that it refused was never acknowledged, so it may be lost.
+pub fn accepted(folder: &Path, file: &str) -> Vec<Entry> {
+    let only = |_: &str, path: &Path| path.parent() == Some(folder) && path.file_name().is_some_and(|name| *name == *file);
+    read(folder, only, |line| {
+        let row: serde_json::Value = serde_json::from_slice(line).unwrap_or_default();
+        row["answered"].as_u64().is_none_or(|status| (200..300).contains(&status))
+    })
+}
+
+fn read(folder: &Path, keep: impl Fn(&str, &Path) -> bool, line: impl Fn(&[u8]) -> bool) -> Vec<Entry> {
     let persons = Persons::new([7; 32]);
     let redactor = Redactor::new(&[7; 32]);
     let mut appends = Vec::new();
     let mut end = Time(i64::MIN);
     let mut sources = Vec::new();
     for (name, path) in logs(folder).into_iter().filter(|(name, path)| keep(name, path)) {
-        let bytes = unpack(&path);
+        let bytes: Vec<u8> = unpack(&path).split_inclusive(|byte| *byte == b'\n').filter(|l| line(l)).flatten().copied().collect();
         let Some(format) = Format::detect(&bytes[..bytes.len().min(64 * 1024)]) else { continue };
         let source = SourceId { cluster: DEFAULT_CLUSTER.into(), kind: format.kind(), name, instance: String::new() };
         sources.push(source.clone());

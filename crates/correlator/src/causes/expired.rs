@@ -91,9 +91,10 @@ fn decide(case: &Case<'_>, known: &Known, address: &str, holder: &str) -> Findin
                 return Finding::undetermined()
                     .lacks(format!("issue of the certificate of {id}"), "log of the SPIRE agent that serves it");
             };
-            let mut finding = not_renewed(case, id, &agent, last, life, first);
             // The renewal that ends the stall names the end of the old certificate, and so proves the gap.
             let gap = issues.iter().find(|issue| issue.at > first && issue.replaced.is_some_and(|end| end < issue.at));
+            let end = last.and_then(&end_of).or(gap.and_then(|issue| issue.replaced)).unwrap_or(first).min(first);
+            let mut finding = not_renewed(case, id, &agent, last, life, end);
             if let Some(issue) = gap {
                 let end = issue.replaced.unwrap_or(first);
                 finding = finding.supports(
@@ -194,7 +195,7 @@ fn not_renewed(
     let recovered = recovered.map(|(at, ..)| *at).max().max(last.map(|last| last.at)).unwrap_or(Time(i64::MIN));
     let mut troubles: BTreeMap<Cause, Vec<(Time, u64, &Credential)>> = BTreeMap::new();
     for (at, entry, step) in steps.into_iter().filter(|(at, ..)| *at > recovered) {
-        if let Some(cause) = step.trouble.and_then(cause_of) {
+        if let Some(cause) = cause_of(step) {
             troubles.entry(cause).or_default().push((at, entry, step));
         }
     }
@@ -252,11 +253,19 @@ fn not_renewed(
 }
 
 /// The cause that a trouble's text speaks for.
-const fn cause_of(trouble: Trouble) -> Option<Cause> {
-    match trouble {
+///
+/// A bare `PermissionDenied` speaks for none: a server says it too when the agent's own certificate has ended, whatever
+/// kept it from being renewed. Only a re-attestation that is refused for good says that the agent is lost.
+fn cause_of(step: &Credential) -> Option<Cause> {
+    match step.trouble? {
         Trouble::TokenExpired => Some(Cause::TokenNotRotated),
         Trouble::Unreachable => Some(Cause::ServerUnreachable),
-        Trouble::AttestationLost | Trouble::BundleStale | Trouble::TokenRefused => Some(Cause::AttestationLost),
+        Trouble::BundleStale | Trouble::TokenRefused => Some(Cause::AttestationLost),
+        Trouble::AttestationLost => {
+            let says = step.message.lossy().to_ascii_lowercase();
+            let lost = ["re-attestable", "reattestable", "banned", "evicted"].iter().any(|word| says.contains(word));
+            lost.then_some(Cause::AttestationLost)
+        }
         Trouble::OwnExpired | Trouble::Other => None,
     }
 }
