@@ -162,18 +162,21 @@ pub fn run(
                 sum.opaque += import.opaque;
             }
         }
-        let arrival = lines::finish(desk, &feed.source(), taken, observed_at, Submitter::Local);
+        let arrival = lines::finish(desk, &feed.source(), taken, None, observed_at, Submitter::Local);
         sum.entries += arrival.drafts.len() as u64;
         sum.add(keep(desk, &arrival)?);
         progress(piece.bytes.len() as u64);
         Ok::<_, NotKept>(())
     })?;
+    // The final watermark: what each source says of itself, and a heartbeat over all of them.
     if let Some(complete_to) = complete_to.or(newest) {
         let ids: BTreeMap<&SourceId, &Feed> = feeds.iter().map(|feed| (&feed.id, feed)).collect();
         for feed in ids.into_values() {
+            desk.watermarks.update(&feed.id, |mark| mark.complete_to = mark.complete_to.max(Some(complete_to)));
             sum.entries += 1;
             sum.add(keep(desk, &last(feed, complete_to, observed_at))?);
         }
+        own::heartbeat(desk, &own::Life::of_import(), own::Phase::Last);
     }
     Ok(sum)
 }
@@ -259,7 +262,7 @@ pub struct Found {
 }
 
 /// Resolves `explain`'s arguments: `NAME=FILE`, files, and folders (their files, one level of sub-folders deep, in
-/// order of name). A file in a folder of a workload (`gateway/error.log`) is called like the folder.
+/// order of name). The files of a sub-folder (`gateway/error.log`) are called like it.
 pub fn find(arguments: &[String]) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for argument in arguments {
@@ -289,6 +292,9 @@ fn walk(folder: &Path, depth: u32, found: &mut Vec<Found>) -> Result<()> {
             if depth > 1 {
                 walk(&path, depth - 1, found)?;
             }
+        } else if depth == 1 {
+            // A folder of its own inside the given one: one workload's files.
+            found.push(Found { name: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(), path });
         } else {
             found.push(Found { name: name_of(&path), path });
         }

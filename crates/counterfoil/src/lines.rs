@@ -125,10 +125,18 @@ pub fn take<'a>(
 }
 
 /// What a parsed stretch becomes at the desk.
-pub fn finish(desk: &Desk, source: &Source<'_>, taken: Taken<'_>, observed_at: Time, submitter: Submitter) -> Arrival {
+pub fn finish(
+    desk: &Desk,
+    source: &Source<'_>,
+    taken: Taken<'_>,
+    complete_to: Option<Time>,
+    observed_at: Time,
+    submitter: Submitter,
+) -> Arrival {
     desk.note_people(taken.persons);
     desk.watermarks.update(source.id, |mark| {
         mark.newest = mark.newest.max(taken.newest);
+        mark.complete_to = mark.complete_to.max(complete_to);
     });
     Arrival {
         source: source.id.clone(),
@@ -152,5 +160,5 @@ pub fn arrival(
     submitter: Submitter,
 ) -> Arrival {
     let taken = take(desk, source, &piece, complete_to, observed_at);
-    finish(desk, source, taken, observed_at, submitter)
+    finish(desk, source, taken, complete_to, observed_at, submitter)
 }

@@ -1,6 +1,6 @@
 //! Entries about ourselves: heartbeats, and what the ledger has to tell. They are evidence too.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use ingest::Draft;
@@ -34,6 +34,11 @@ impl Life {
         getrandom::fill(&mut bytes).context("draw a random number")?;
         Ok(Self(hex(&bytes)))
     }
+
+    /// The life of an import, which only says how far it has read.
+    pub fn of_import() -> Self {
+        Self("import".into())
+    }
 }
 
 /// Which heartbeat of a life.
@@ -46,16 +51,16 @@ pub enum Phase {
 }
 
 /// The first entry of a life.
-pub fn first(desk: &Arc<Desk>, life: &Life) {
+pub fn first(desk: &Desk, life: &Life) {
     beat(desk, life, "first");
 }
 
 /// A heartbeat over all sources.
-pub fn heartbeat(desk: &Arc<Desk>, life: &Life, phase: Phase) {
+pub fn heartbeat(desk: &Desk, life: &Life, phase: Phase) {
     beat(desk, life, if phase == Phase::Last { "last" } else { "beat" });
 }
 
-fn beat(desk: &Arc<Desk>, life: &Life, phase: &str) {
+fn beat(desk: &Desk, life: &Life, phase: &str) {
     let marks = desk.watermarks.all();
     let of = |sources: &[Watermark]| {
         Fact::Heartbeat(Heartbeat { life: life.0.clone(), phase: phase.to_owned(), sources: sources.to_vec() })
@@ -65,7 +70,7 @@ fn beat(desk: &Arc<Desk>, life: &Life, phase: &str) {
 }
 
 /// Turns what the ledger tells into an entry.
-pub fn notice(desk: &Arc<Desk>, notice: &Notice) {
+pub fn notice(desk: &Desk, notice: &Notice) {
     tracing::warn!(?notice, "the ledger tells");
     keep(desk, vec![fact(notice)]);
 }
@@ -146,7 +151,7 @@ fn name(path: &std::path::Path) -> String {
 }
 
 /// Writes own entries and waits for them; trouble is logged, since nobody else could be told.
-fn keep(desk: &Arc<Desk>, facts: Vec<Fact>) {
+fn keep(desk: &Desk, facts: Vec<Fact>) {
     let drafts = facts.into_iter().map(|fact| Draft { place: None, parser: PARSER, fact, cut: Vec::new() }).collect();
     let arrival = Arrival {
         source: source(),

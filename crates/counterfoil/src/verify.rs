@@ -104,5 +104,8 @@ pub fn text(report: &Verified) -> String {
         },
         _ => paint(UNSURE, "COULD NOT CHECK"),
     };
-    format!("{}{verdict}", report.report)
+    // The ledger's report ends with its own verdict line; ours is the same with colour and entry.
+    let lines: Vec<&str> = report.report.trim_end().lines().collect();
+    let body = lines.split_last().map_or(&[][..], |(_, body)| body);
+    format!("{}\n{verdict}", body.join("\n"))
 }

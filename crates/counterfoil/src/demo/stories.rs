@@ -13,23 +13,23 @@ use serde::Deserialize;
 use crate::feed::Feed;
 
 /// One recording: some minutes of a pipeline, a mesh and its identities on one clock.
-pub struct Story {
+pub(super) struct Story {
     /// Its name.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     /// What each source wrote.
-    pub feeds: Vec<Feed>,
+    pub(super) feeds: Vec<Feed>,
 }
 
 /// A question of the README and the commands that answer it.
-pub struct Question {
+pub(super) struct Question {
     /// `Q1` to `Q6`.
-    pub id: &'static str,
+    pub(super) id: &'static str,
     /// In the asker's words.
-    pub asks: &'static str,
+    pub(super) asks: &'static str,
     /// Command lines, without the program's name.
-    pub commands: &'static [&'static [&'static str]],
+    pub(super) commands: &'static [&'static [&'static str]],
     /// What to say when this version has no answer.
-    pub without: &'static str,
+    pub(super) without: &'static str,
 }
 
 /// Declares one file of a story: its path inside the story's folder and what its owner would declare.
@@ -150,7 +150,7 @@ const STORIES: &[(&str, &[File])] = &[
 ];
 
 /// Unpacks all stories. Each is a cluster of its own: they were recorded one after the other on the same addresses.
-pub fn open() -> Result<Vec<Story>> {
+pub(super) fn open() -> Result<Vec<Story>> {
     STORIES
         .iter()
         .map(|(name, files)| {
@@ -182,7 +182,7 @@ fn feed(story: &str, file: &File) -> Result<Feed> {
 }
 
 /// Headers and body of one recorded delivery.
-pub fn delivery(line: &[u8]) -> Result<(Vec<(String, String)>, Vec<u8>)> {
+pub(super) fn delivery(line: &[u8]) -> Result<(Vec<(String, String)>, Vec<u8>)> {
     #[derive(Deserialize)]
     struct Recorded {
         headers: Vec<(String, String)>,
@@ -197,7 +197,7 @@ pub fn delivery(line: &[u8]) -> Result<(Vec<(String, String)>, Vec<u8>)> {
 }
 
 /// The questions in the order of the README.
-pub const QUESTIONS: &[Question] = &[
+pub(super) const QUESTIONS: &[Question] = &[
     Question {
         id: "Q1",
         asks: "which run, which commit put this on the mesh, and who started that run?",
@@ -234,4 +234,4 @@ pub const QUESTIONS: &[Question] = &[
 ];
 
 /// What this version leaves out.
-pub const NOT_SHOWN: &str = "approvals (no feed), witness (none: keep `counterfoil checkpoint` elsewhere), Q3 to Q5";
+pub(super) const NOT_SHOWN: &str = "approvals (no feed), witness (none: keep `counterfoil checkpoint` elsewhere), Q3 to Q5";
