@@ -84,6 +84,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// For a ledger that is small or lives shortly: segments of 4 MiB and no reserve.
+    pub fn small() -> Self {
+        Self { segment_bytes: 4 << 20, reserve_bytes: 0, ..Self::default() }
+    }
+
     /// The largest append.
     pub fn append_bytes(&self) -> usize {
         usize::try_from(self.segment_bytes / 2).unwrap_or(usize::MAX).min(32 << 20)

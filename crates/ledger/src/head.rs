@@ -178,7 +178,8 @@ impl Signer {
     }
 
     pub(crate) fn sign(&self, checkpoint: &Checkpoint) -> String {
-        checkpoint.sign(&self.keys)
+        let signs = |key: &&Skey| self.list.at(&self.origin, checkpoint.size).any(|vkey| vkey == key.vkey());
+        checkpoint.sign(self.keys.iter().filter(signs))
     }
 }
 

@@ -197,6 +197,10 @@ impl Ledger {
         }
         let generation = recovered.generation + 1;
         let active = journal::begin(&folder.disk, &folder.journal(), recovered.size, generation)?;
+        if recovered.mended {
+            // The damaged segment has a copy in quarantine, and everything in it is stored.
+            sealer.remove_segments(&folder.journal())?;
+        }
 
         let (sender, notices) = sync_channel(NOTICES);
         let clock = Running::start(&config.clock);

@@ -22,7 +22,7 @@ pub(crate) struct Recovered {
     pub(crate) last: Option<Vec<u8>>,
     pub(crate) generation: u64,
     pub(crate) notices: Vec<Notice>,
-    /// Something was filled or restored: store everything before anything new is accepted.
+    /// Something was damaged: store everything before anything new is accepted.
     pub(crate) mended: bool,
 }
 
@@ -60,6 +60,12 @@ pub(crate) fn recover(folder: &Folder, head: &Head) -> Result<Recovered, Error> 
         walk.restore(head.checkpoint.size)?;
     }
     let Walk { tree, kept, mut last, mended, restored, .. } = walk;
+    // Also damage that lost nothing is dealt with now, so that it is told once.
+    let damaged = |finding: &Finding| match finding {
+        Finding::Torn { index, .. } => *index < head.checkpoint.size,
+        Finding::Damage { .. } => true,
+    };
+    let mended = mended || findings.iter().any(damaged);
     let size = tree.size();
     if last.is_none() && size > 0 {
         let n = (size - 1) / WIDTH;

@@ -300,7 +300,7 @@ impl Sealer {
     }
 
     /// Removes segments whose entries are all stored elsewhere. The last one is in use and stays.
-    fn remove_segments(&self, dir: &Path) -> Result<(), Error> {
+    pub(crate) fn remove_segments(&self, dir: &Path) -> Result<(), Error> {
         for pair in segments(&self.folder.disk, dir)?.windows(2) {
             if pair[1].first <= self.head.stored {
                 self.folder.disk.remove(&pair[0].path)?;

@@ -291,8 +291,12 @@ impl Check {
 
     fn kept(&mut self, note: &str, keys: &[Vkey], now: &Checkpoint) -> Option<Checkpoint> {
         let path = PathBuf::from("kept checkpoint");
-        match Checkpoint::verify(note, keys) {
-            Ok(kept) if kept.origin != now.origin => {
+        // The entries stay when a rollback is accepted, so a checkpoint under an earlier origin still says what they were.
+        let earlier = KeyList::read(&self.folder).map(|list| list.0).unwrap_or_default();
+        let earlier: Vec<Vkey> = earlier.into_iter().filter(|line| line.end.is_some()).map(|line| line.vkey).collect();
+        let known = |name: &str| earlier.iter().any(|vkey| vkey.name() == name);
+        match Checkpoint::verify(note, keys.iter().chain(&earlier)) {
+            Ok(kept) if kept.origin != now.origin && !known(&kept.origin) => {
                 self.report.refute(
                     &path,
                     None,

@@ -111,6 +111,7 @@ fn damage_before_a_good_group_is_reported_and_filled() {
     );
     assert_eq!(bodies(&log), [body(0), b"null".to_vec(), body(2), body(3)], "later entries keep their index");
     assert!(sim.files().contains(&quarantined));
+    assert_eq!(report(&config).outcome(), Outcome::Verified);
     // It is dealt with: sealed, stored, and no notice at the next opening, whatever happens in between.
     crash(&sim, log, false);
     let (log, notices) = opened(&config);
@@ -261,6 +262,7 @@ fn an_older_copy_does_not_open_until_the_rollback_is_accepted() {
     let named = serde_json::json!({"payload": payload.reference()}).to_string().into_bytes();
     log.append_wait(Append { payload: Some(payload), ..Append::one(Lane::Push, named) }).unwrap();
     log.close().unwrap();
+    let at_301 = log.checkpoint();
     copy(&dir.path().join("ledger"), &dir.path().join("older"));
     let (log, _) = opened(&config);
     add(&log, 301, 310);
@@ -288,6 +290,10 @@ fn an_older_copy_does_not_open_until_the_rollback_is_accepted() {
     assert_eq!(Checkpoint::verify(&log.checkpoint(), [&key]).unwrap().size, 302);
     add(&log, 302, 305);
     log.close().unwrap();
+    for (kept, outcome) in [(at_301, Outcome::Verified), (lost, Outcome::Refuted)] {
+        let options = VerifyOptions { kept: Some(kept.to_string()), ..VerifyOptions::default() };
+        assert_eq!(verify(dir.path(), &options).outcome(), outcome, "a checkpoint under the old origin");
+    }
     let report = verify(dir.path(), &VerifyOptions::default());
     assert_eq!((report.outcome(), report.verified, report.payloads), (Outcome::Verified, 305, 1), "{report}");
 }
