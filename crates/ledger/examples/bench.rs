@@ -16,8 +16,9 @@ const BODY: usize = 800;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let dir = arguments.next().map_or_else(|| std::env::temp_dir().join("ledger-bench"), PathBuf::from);
+    let dir = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let time = Duration::from_secs(arguments.next().map_or(Ok(3), |text| text.parse())?);
+    let dir = dir.join(format!("ledger-bench-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
     // Before and after: other programs on the machine move this figure, and the better one is the disk's.
     let mut bare = bare_loop(&dir, time)?;

@@ -1,13 +1,88 @@
-//! All entries that can be read, for [`crate::accept_rollback`]: entry bundles from the beginning, as far as they agree with
-//! their hash tiles, and the journal after them.
+//! When what was signed last is lost: all entries that can be read go on under a new origin. These are the entry bundles from
+//! the beginning, as far as they agree with their hash tiles, and the journal after them.
 
+use crate::blocks::Blocks;
+use crate::config::{Config, Running};
 use crate::error::Error;
 use crate::group::Group;
-use crate::head::Folder;
-use crate::journal::{Scan, scan, segments};
-use crate::merkle::leaf_hash;
-use crate::seal::Sealer;
+use crate::head::{Folder, KeyList, Signer, new_origin, read_positions};
+use crate::journal::{self, Scan, make_spare, scan, segments};
+use crate::leaf::{MAX_BODY, split_leaf, time_text, write_leaf};
+use crate::ledger::{first_head, lock};
+use crate::merkle::{self, leaf_hash};
+use crate::notice::Notice;
+use crate::seal::{Sealer, Store};
 use crate::tiles::{TileStore, WIDTH, bundle_path};
+use std::sync::Arc;
+
+/// Restores service when `head` is missing, ahead, or signed other entries: keeps what can be read, goes on under a new origin
+/// and key, and appends as the first entry under it the body that `body` makes of the notice ([`Notice::RolledBack`]).
+///
+/// Reads all entries, so it can take long. Afterwards [`Ledger::open`] works.
+///
+/// # Errors
+/// Those of reading and writing; [`Error::Locked`] while the ledger is open; [`Error::BadOrigin`] also if the new origin is the old one.
+pub fn accept_rollback(
+    config: &Config,
+    origin: Option<&str>,
+    body: impl FnOnce(&Notice) -> Vec<u8>,
+) -> Result<u64, Error> {
+    let folder = config.folder();
+    folder.check_format(true)?;
+    let _locks = lock(&folder)?;
+    let (old_origin, list) = (folder.origin()?, KeyList::read(&folder)?);
+    let new = new_origin(origin)?;
+    if list.0.iter().any(|line| line.vkey.name() == new) {
+        return Err(Error::BadOrigin { origin: new });
+    }
+    let old_head = folder.disk.text_if_there(&folder.head)?;
+    let old_checkpoint = match &old_head {
+        Some(text) => text.split_once("\n\n").map(|(_, note)| note.to_owned()),
+        None => folder.disk.text_if_there(&folder.path("checkpoint"))?,
+    };
+    let (salvage, generation) = leaves(&folder)?;
+    let kept = salvage.len();
+    let notice = Notice::RolledBack { old_origin, old_checkpoint, new_origin: new.clone(), kept };
+    let clock = Running::start(&config.clock);
+    let mut leaf = Vec::new();
+    let tick = salvage.last().as_deref().and_then(split_leaf).map_or(0, |(stamp, _)| stamp.tick);
+    let body = body(&notice);
+    if body.len() > MAX_BODY || body.contains(&b'\n') {
+        return Err(Error::damaged(
+            &folder.dir,
+            "the body of the first entry under the new origin is no line of at most 65,400 bytes",
+        ));
+    }
+    write_leaf(&mut leaf, &time_text(clock.wall()), tick, kept, (1, 1), &body);
+
+    // Nothing of the old state is changed in place before the new one is complete, but for tiles, which are made of the same
+    // entries again. A crash on the way leaves a folder that still asks for this command.
+    let size = kept + 1;
+    let signer = Signer::create(&folder, &new, size, list)?;
+    let blocks = Arc::new(Blocks::default());
+    let nothing = first_head(&signer, 0, merkle::empty_root());
+    folder.disk.remove(&folder.head)?;
+    let (_, positions) = read_positions(&folder).unwrap_or_default();
+    let mut sealer = Sealer::load(&folder, signer, nothing, None, blocks, positions, &config.limits)?;
+    salvage.feed(&mut sealer)?;
+    sealer.ingest(&Group::of_leaves(kept, &[leaf]));
+    folder.disk.write_durably(&folder.path("origin"), format!("{new}\n").as_bytes())?;
+    sealer.sync(Store::All)?;
+    if config.disk.read_if_there(&folder.journal().join(journal::SPARE))?.is_none() {
+        make_spare(&folder.disk, &folder.journal(), config.limits.segment_bytes.min(journal::QUICK))?;
+    }
+    let old = journal::segments(&folder.disk, &folder.journal())?;
+    journal::begin(&folder.disk, &folder.journal(), size, generation + 1)?;
+    // What the old journal held and could not be used stays for people.
+    let aside = folder.path("quarantine");
+    folder.disk.make_dirs(&aside)?;
+    for segment in &old {
+        folder.disk.rename(&segment.path, &aside.join(segment.path.file_name().unwrap_or_default()))?;
+    }
+    folder.disk.sync_dir(&aside)?;
+    folder.disk.sync_dir(&folder.journal())?;
+    Ok(kept)
+}
 
 /// Entries `0..len()`.
 pub(crate) struct Salvage {
