@@ -1,0 +1,5 @@
+//! Prints `docs/search-fields.md`.
+
+fn main() {
+    print!("{}", indexer::reference::fields());
+}
