@@ -1,6 +1,8 @@
 //! Recorded lines of real programs: what they become, told in one line per fact. The snapshots are the golden truth;
 //! `tests/fixtures/lines/README.md` says where the lines come from.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::{fmt::Write as _, fs};
 
 use ingest::{

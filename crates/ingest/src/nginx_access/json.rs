@@ -70,8 +70,9 @@ pub(super) fn read<'a>(line: &'a [u8], layout: &mut Layout, values: &mut Values<
     if skip(line, at + 1, b" \t\r") == line.len() { Ok(()) } else { Err("something follows the closing brace") }
 }
 
+#[inline]
 fn skip(line: &[u8], mut at: usize, bytes: &[u8]) -> usize {
-    while line.get(at).is_some_and(|b| bytes.contains(b)) {
+    while line.get(at).is_some_and(|b| *b <= b',' && bytes.contains(b)) {
         at += 1;
     }
     at
@@ -80,12 +81,31 @@ fn skip(line: &[u8], mut at: usize, bytes: &[u8]) -> usize {
 /// The closing quote of the string that begins at `at`.
 fn string_end(line: &[u8], mut at: usize) -> Option<usize> {
     loop {
-        let found = at + memchr::memchr2(b'"', b'\\', line.get(at..)?)?;
-        if line[found] == b'"' {
-            return Some(found);
+        // Values are short, mostly under 32 bytes: looking at eight bytes at a time beats the start-up of `memchr2`.
+        while let Some(chunk) = line.get(at..at + 8) {
+            let word = u64::from_le_bytes(chunk.try_into().ok()?);
+            let found = has_byte(word, b'"') | has_byte(word, b'\\');
+            if found == 0 {
+                at += 8;
+                continue;
+            }
+            at += (found.trailing_zeros() / 8) as usize;
+            break;
         }
-        at = found + 2;
+        match line.get(at)? {
+            b'"' => return Some(at),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
     }
+}
+
+/// The high bit of every byte of `word` that equals `byte`; above the lowest such byte there may be false ones (the
+/// exact test for a zero byte borrows upwards), so only the lowest counts.
+const fn has_byte(word: u64, byte: u8) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    let zero_where_equal = word ^ (ONES * byte as u64);
+    zero_where_equal.wrapping_sub(ONES) & !zero_where_equal & (ONES << 7)
 }
 
 /// The value at `at`, without quotes, and where it ends; `None` for objects and lists, which hold nothing for us.
@@ -152,6 +172,23 @@ mod tests {
             ("{}", None),
         ] {
             assert_eq!(status(line), Ok(want.map(str::to_owned)), "{line}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_string_ends_where_a_byte_by_byte_search_says(text in "[a!\"\\\\\u{80}\u{ff}#]{0,40}") {
+            let bytes = text.as_bytes();
+            let mut at = 0;
+            let naive = loop {
+                match bytes.get(at) {
+                    Some(b'"') => break Some(at),
+                    Some(b'\\') => at += 2,
+                    Some(_) => at += 1,
+                    None => break None,
+                }
+            };
+            proptest::prop_assert_eq!(string_end(bytes, 0), naive);
         }
     }
 

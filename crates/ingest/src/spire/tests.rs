@@ -40,6 +40,8 @@ fn the_same_message_has_the_trouble_of_its_error() {
             "code = Unavailable desc = connection error: x509: certificate signed by unknown authority",
             Trouble::BundleStale,
         ),
+        ("code = Unavailable desc = connection error: remote error: tls: expired certificate", Trouble::OwnExpired),
+        ("code = Unavailable desc = connection error: remote error: tls: bad certificate", Trouble::Other),
         ("current SVID has already expired", Trouble::OwnExpired),
         ("current SVID has already expired and reattest agent failed: connection refused", Trouble::Unreachable),
         ("something new", Trouble::Other),

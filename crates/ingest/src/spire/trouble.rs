@@ -13,7 +13,6 @@ pub(crate) fn read(error: &str) -> Trouble {
         Trouble::TokenExpired
     } else if says(&[
         "certificate signed by unknown authority",
-        "could not verify leaf certificate",
         "trust bandle and server",
         "trust bundle and server",
     ]) {
@@ -44,6 +43,11 @@ pub(crate) fn read(error: &str) -> Trouble {
         "permissiondenied",
     ]) {
         Trouble::AttestationLost
+    } else if says(&["tls: expired certificate"]) {
+        Trouble::OwnExpired
+    } else if says(&["remote error: tls", "certificate has expired"]) {
+        // Somebody answered, and one of the two does not like the other's certificate: not unreachable.
+        Trouble::Other
     } else if says(&[
         "connection refused",
         "deadline exceeded",
@@ -59,7 +63,7 @@ pub(crate) fn read(error: &str) -> Trouble {
         "code = unavailable",
     ]) {
         Trouble::Unreachable
-    } else if says(&["svid has already expired", "svid is expired", "tls: expired certificate"]) {
+    } else if says(&["svid has already expired", "svid is expired"]) {
         Trouble::OwnExpired
     } else {
         Trouble::Other
