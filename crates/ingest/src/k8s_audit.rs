@@ -278,3 +278,6 @@ fn pod(user: &User<'_>) -> Option<BoundPod> {
     let (namespace, _) = account.split_once(':')?;
     Some(BoundPod { namespace: namespace.to_owned(), name: user.extra("pod-name")?, uid: user.extra("pod-uid") })
 }
+
+#[cfg(test)]
+mod tests;

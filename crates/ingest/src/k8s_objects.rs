@@ -272,3 +272,76 @@ pub(crate) fn digest(reference: &str) -> Option<&str> {
     let hex = &digest["sha256:".len()..];
     (hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())).then_some(digest)
 }
+
+#[cfg(test)]
+mod tests {
+    use model::{
+        SourceId, Time,
+        identity::{Declared, SourceKind},
+    };
+
+    use super::*;
+    use crate::persons::Persons;
+
+    fn read_text(document: &str) -> (Outcome, Vec<Workload>) {
+        let source = SourceId {
+            cluster: "default".into(),
+            kind: SourceKind::K8sObjects,
+            name: "t".into(),
+            instance: String::new(),
+        };
+        let context = Context {
+            source: &source,
+            declared: &Declared::default(),
+            zone: chrono_tz::UTC,
+            observed_at: Time::from_seconds(9),
+            persons: &Persons::new([1; 32]),
+        };
+        let mut drafts = Vec::new();
+        let outcome = parse(document.as_bytes(), &context, &mut drafts);
+        let workloads = drafts.into_iter().map(|draft| match draft.fact {
+            Fact::Workload(workload) => workload,
+            other => panic!("{other:?}"),
+        });
+        (outcome, workloads.collect())
+    }
+
+    const POD: &str = r#"{"metadata":{"namespace":"ci","name":"p","uid":"u","ownerReferences":[{"kind":"Node","name":"n","uid":"x"}]},
+        "spec":{"containers":[{"name":"a","image":"i:1"}],"initContainers":[{"name":"init","image":"j"},{"name":"side","image":"k","restartPolicy":"Always"}]},
+        "status":{"podIP":"10.0.0.1","containerStatuses":[{"name":"a","imageID":"docker-pullable://i@sha256:71bd657f1fefda6f7fed4d86842fe81ff46384de2df6bb20c9be8bdaf20dc77c"}]}}"#;
+
+    #[test]
+    fn a_list_without_a_time_was_taken_when_it_came() {
+        let (outcome, pods) = read_text(&format!(r#"{{"kind":"PodList","items":[{POD}]}}"#));
+        assert_eq!((outcome, pods.len()), (Outcome::Understood, 1));
+        assert_eq!(pods[0].occurred, When { at: Time::from_seconds(9), within_ms: 0, zone: Grade::Inferred });
+        assert_eq!(
+            (pods[0].kind.as_str(), pods[0].owner.as_ref(), pods[0].addresses.as_slice()),
+            ("Pod", None, ["10.0.0.1".to_owned()].as_slice())
+        );
+        let images: Vec<_> =
+            pods[0].images.iter().map(|i| (i.container.as_str(), i.digest.as_deref().map(str::len))).collect();
+        assert_eq!(images, [("a", Some(71)), ("side", None)]);
+        let (_, again) =
+            read_text(&format!(r#"{{"at":"2026-11-23T16:32:37.5Z","list":{{"kind":"PodList","items":[{POD}]}}}}"#));
+        assert_eq!(again[0].occurred, When::exact(Time::parse("2026-11-23T16:32:37.5Z").unwrap()));
+    }
+
+    #[test]
+    fn other_objects_are_passed_over_and_the_rest_is_said() {
+        assert_eq!(
+            read_text(r#"{"kind":"ConfigMap","metadata":{"namespace":"a","name":"b","uid":"c"}}"#).0,
+            Outcome::Passed
+        );
+        assert_eq!(read_text(r#"{"kind":"List","items":null}"#).0, Outcome::Passed);
+        let single = POD.replacen('{', r#"{"kind":"Pod","#, 1);
+        let (outcome, pods) = read_text(&format!("{single}\n{single} nonsense"));
+        assert!(matches!(outcome, Outcome::Opaque("not_a_kubernetes_list", _)) && pods.len() == 2);
+        let many = format!(r#"{{"kind":"PodList","items":[{}]}}"#, vec!["{}"; OBJECTS + 2].join(","));
+        let (outcome, _) = read_text(&many);
+        assert_eq!(
+            outcome,
+            Outcome::Opaque("too_many", format!("2 objects beyond the first {OBJECTS} of one list were not read"))
+        );
+    }
+}

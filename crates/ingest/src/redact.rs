@@ -11,7 +11,7 @@ mod spans;
 
 use std::borrow::Cow;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use hmac::Hmac;
 use model::entry::Redacted;
 use sha2::Sha256;
@@ -87,6 +87,7 @@ impl Redactor {
     pub fn new(key: &[u8; 32]) -> Self {
         let anchors = AhoCorasick::builder()
             .ascii_case_insensitive(true)
+            .kind(Some(AhoCorasickKind::DFA))
             .match_kind(MatchKind::LeftmostLongest)
             .build(RULES.iter().map(|(anchor, ..)| anchor))
             .expect("a few dozen short anchors make an automaton");

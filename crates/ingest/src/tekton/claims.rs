@@ -155,7 +155,10 @@ impl Claims {
 
     /// A commit when the address is one of git, else an artifact that the run made; other inputs are not ours.
     fn located(&mut self, uri: Option<&str>, digest: Option<&str>, input: bool, source: String) {
-        let commit = digest.map(|digest| digest.split_once(':').map_or(digest, |(_, hex)| hex));
+        // `algorithm:hex`; a bare `sha256:` is what a task writes that made nothing.
+        let digest =
+            digest.filter(|digest| digest.split_once(':').is_some_and(|(_, hex)| is_commit(hex) || hex.len() > 64));
+        let commit = digest.and_then(|digest| digest.split_once(':')).map(|(_, hex)| hex);
         match (uri, commit) {
             (Some(uri), Some(commit)) if is_git(uri) && is_commit(commit) => {
                 self.commit(Some(commit.to_owned()), Some(repository(uri)), source, Grade::Asserted);
