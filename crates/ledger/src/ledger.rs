@@ -209,6 +209,7 @@ impl Ledger {
         let tail = Tail {
             groups: VecDeque::new(),
             bytes: 0,
+            unseen: 0,
             committed: recovered.size,
             sealed: head.checkpoint.size,
             synced: head.synced,

@@ -32,6 +32,9 @@ const OWN_BYTES: usize = 4 << 20;
 const TAIL_BYTES: usize = 128 << 20;
 /// Committed bytes after which the sealer does not wait for its time.
 pub(crate) const SEAL_BYTES: usize = 32 << 20;
+/// Committed bytes that are worth waking the sealer for. Fewer wait for the next seal: a wake-up per group would take the core
+/// from the one who waits for a receipt.
+pub(crate) const WAKE_BYTES: usize = 256 << 10;
 
 /// The answer to an append: it is durable, at these indices.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +98,8 @@ pub(crate) struct Tail {
     /// Groups that are committed and not in a checkpoint yet.
     pub(crate) groups: VecDeque<Arc<Group>>,
     pub(crate) bytes: usize,
+    /// Of these bytes, those that the sealer has not taken in.
+    pub(crate) unseen: usize,
     pub(crate) committed: u64,
     pub(crate) sealed: u64,
     pub(crate) synced: u64,
@@ -128,6 +133,8 @@ pub(crate) struct Shared {
     tail: Mutex<Tail>,
     /// Something happened to the tail.
     pub(crate) moved: Condvar,
+    /// There is enough for the sealer to do, or an end.
+    pub(crate) sealable: Condvar,
     pub(crate) positions: Mutex<Positions>,
     pub(crate) blocks: Arc<Blocks>,
     pub(crate) counters: Counters,
@@ -166,6 +173,7 @@ impl Shared {
             work: Condvar::new(),
             tail: Mutex::new(tail),
             moved: Condvar::new(),
+            sealable: Condvar::new(),
             positions: Mutex::new(positions),
             blocks,
             counters: Counters::default(),
@@ -295,6 +303,7 @@ impl Shared {
         }
         self.work.notify_all();
         self.moved.notify_all();
+        self.sealable.notify_all();
     }
 
     pub(crate) fn failure(&self) -> Option<Arc<str>> {

@@ -6,7 +6,7 @@ use crate::journal::{self, Active};
 use crate::leaf::time_text;
 use crate::notice::Notice;
 use crate::seal::{Sealer, Store};
-use crate::shared::{Job, Receipt, SEAL_BYTES, Shared, Spare, sizes};
+use crate::shared::{Job, Receipt, SEAL_BYTES, Shared, Spare, WAKE_BYTES, sizes};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -53,6 +53,7 @@ pub(crate) fn run_writer(mut writer: Writer, shared: &Shared) {
     shared.work.notify_all();
     shared.tail().writer_done = true;
     shared.moved.notify_all();
+    shared.sealable.notify_all();
 }
 
 type Answers = Vec<(crate::shared::Done, Result<Receipt, AppendError>)>;
@@ -103,6 +104,10 @@ impl Writer {
             let mut tail = shared.tail();
             tail.committed = self.next;
             tail.bytes += bytes;
+            tail.unseen += bytes;
+            if tail.unseen >= WAKE_BYTES {
+                shared.sealable.notify_one();
+            }
             tail.groups.push_back(Arc::new(group));
         }
         shared.moved.notify_all();
@@ -189,10 +194,13 @@ fn step(sealer: &mut Sealer, shared: &Shared, wait: Duration) -> Result<Next, Er
         // Take in what is there, hashing while the writer is at its next fsync.
         let seen = sealer.size();
         let left = until.saturating_duration_since(Instant::now());
-        let tail = shared.wait_tail(left, |tail| tail.committed > seen || tail.writer_done);
+        let idle = |tail: &mut crate::shared::Tail| tail.unseen < WAKE_BYTES && !tail.writer_done && !tail.failed;
+        let mut tail =
+            shared.sealable.wait_timeout_while(shared.tail(), left, idle).unwrap_or_else(PoisonError::into_inner).0;
         if tail.failed {
             return Ok(Next::Done);
         }
+        tail.unseen = 0;
         let closing = tail.writer_done;
         let from = tail.groups.partition_point(|group| group.end() <= seen);
         let fresh: Vec<_> = tail.groups.range(from..).cloned().collect();
