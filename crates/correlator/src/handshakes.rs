@@ -49,7 +49,9 @@ impl World<'_> {
         let mut own = self.store.endpoint_of(&key.source, at);
         // The server name of the very calls says more than the source's name.
         let served = episode.servers.iter().find_map(|server| service(server));
-        if let Some((name, namespace)) = served.filter(|_| key.side == Side::Server && own.by == "source name") {
+        let upstream = self.store.upstream(episode);
+        let called = key.side == Side::Server || upstream == Some(Upstream::OwnApplication);
+        if let Some((name, namespace)) = served.filter(|_| called && own.by == "source name") {
             own.name = format!("{namespace}/{name}");
             own.by = "server name".into();
         }
@@ -63,7 +65,7 @@ impl World<'_> {
         };
         match key.side {
             Side::Server => (peer, own),
-            Side::Client if self.store.upstream(episode) == Some(Upstream::OwnApplication) => {
+            Side::Client if upstream == Some(Upstream::OwnApplication) => {
                 // The edge is the one that the request came in by; the application has no end of its own.
                 let mut callers = episode.clients.iter();
                 let from = match (callers.next(), callers.next()) {
