@@ -16,7 +16,7 @@ use model::{
     Fact, Text, Time,
     entry::{Place, Redacted},
     fact::{Import, Opaque},
-    handshake::{Failure, Side},
+    handshake::{Failure, Handshake, Side},
     identity::SourceKind,
 };
 use offsets::Offsets;
@@ -41,7 +41,7 @@ pub const MAX_DOCUMENT_LINE: usize = 4 * 1024 * 1024;
 pub const MAX_OPAQUE_FACTS: u64 = 10;
 /// Bytes of an opaque line that stand in its fact.
 const OPAQUE_HEAD: usize = 256;
-/// Handshakes of one failure and client that are kept one by one per minute; further ones are counted in one row.
+/// Handshakes alike (failure, both ends, codes) that are kept one by one per minute; further ones are counted in one row.
 pub const MAX_HANDSHAKES_A_MINUTE: u64 = 1000;
 
 /// How the lines of a source are to be read.
@@ -223,8 +223,35 @@ struct Part {
     number: u64,
 }
 
-/// Handshakes of one minute, failure, side and client: how many, and the draft that counts those above the limit.
-type Repeats = HashMap<(Time, Failure, Side, Option<String>), (u64, usize)>;
+/// How many handshakes were alike, and the draft that counts those above the limit.
+type Repeats = HashMap<Alike, (u64, usize)>;
+
+/// What a counted row says of all handshakes that it stands for.
+#[derive(PartialEq, Eq, Hash)]
+struct Alike {
+    minute: Time,
+    failure: Failure,
+    side: Side,
+    codes: (Option<u16>, Option<u16>),
+    client: Option<String>,
+    server: Option<String>,
+    /// Not of tainted lines: whoever forges it could make every line differ.
+    upstream: Option<String>,
+}
+
+impl Alike {
+    fn of(handshake: &Handshake) -> Self {
+        Self {
+            minute: handshake.occurred.at.minute(),
+            failure: handshake.failure,
+            side: handshake.side,
+            codes: (handshake.verify_code, handshake.reason),
+            client: handshake.client.clone(),
+            server: handshake.server.clone(),
+            upstream: handshake.upstream.clone().filter(|_| !handshake.tainted),
+        }
+    }
+}
 
 impl<'a> Reader<'a> {
     fn new(format: &'a Format, context: &'a Context<'a>, start: &'a Start, complete_to: Option<Time>) -> Self {
@@ -362,9 +389,7 @@ impl<'a> Reader<'a> {
     /// Above [`MAX_HANDSHAKES_A_MINUTE`] the newest handshake is added to the row that counts the rest of its minute.
     fn count_repeats(&mut self, before: usize) {
         let Some(Draft { fact: Fact::Handshake(handshake), .. }) = self.drafts.get(before) else { return };
-        let minute = handshake.occurred.at.minute();
-        let key = (minute, handshake.failure, handshake.side, handshake.client.clone());
-        let (n, row) = self.repeats.entry(key).or_insert((0, 0));
+        let (n, row) = self.repeats.entry(Alike::of(handshake)).or_insert((0, 0));
         *n += 1;
         if *n == MAX_HANDSHAKES_A_MINUTE + 1 {
             *row = before;

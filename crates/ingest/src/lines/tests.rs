@@ -107,6 +107,18 @@ fn a_flood_of_one_failure_becomes_a_counted_row() {
     assert_eq!(counts.len(), 1002);
     assert_eq!((counts[999], counts[1000], counts[1001]), (1, 500, 1));
     assert_eq!(account(&taken).understood, 1501);
+
+    // One local client that calls two upstreams: the flood of one does not swallow the other.
+    let called = |port: u16| {
+        format!(
+            "2026/11/23 06:39:00 [error] 1#0: *5 connect() failed (111: x) while connecting to upstream, client: 127.0.0.1, \
+             server: s, request: \"GET / HTTP/1.1\", upstream: \"https://10.0.0.1:{port}/\", host: \"h\"\n"
+        )
+    };
+    let text = format!("{}{}", called(1).repeat(1100), called(2));
+    let taken = read(&Format::NginxError, text.as_bytes(), &start());
+    let Some(Draft { fact: Fact::Handshake(last), .. }) = taken.drafts.last() else { panic!() };
+    assert_eq!((last.upstream.as_deref(), last.count, taken.drafts.len()), (Some("10.0.0.1:2"), 1, 1003));
 }
 
 #[test]
