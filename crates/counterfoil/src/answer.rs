@@ -42,7 +42,8 @@ impl View {
 /// A time parameter, or a problem that names it.
 pub fn time(name: &str, text: Option<&str>) -> Result<Option<Time>, Problem> {
     text.map(str::parse).transpose().map_err(|error| {
-        Problem::new(StatusCode::BAD_REQUEST, "bad-parameter", "The question is wrong").detail(format!("{name}: {error}"))
+        Problem::new(StatusCode::BAD_REQUEST, "bad-parameter", "The question is wrong")
+            .detail(format!("{name}: {error}"))
     })
 }
 

@@ -108,24 +108,38 @@ impl Api {
             .with_state(self)
     }
 
-    /// Runs a question off the runtime's workers, at most so many at once.
+    /// The ledger itself: readable as soon as it is open, whatever the index does.
+    fn log(&self) -> Result<Log, Problem> {
+        let ledger = self.desk.ledger().ok_or_else(|| Problem::busy("the ledger is not open yet"))?;
+        Ok(Log::Open(Arc::clone(ledger)))
+    }
+
+    /// Asks the derived world.
     async fn ask<T: Serialize + Send + 'static>(
         &self,
         question: impl FnOnce(&View) -> Result<T, Problem> + Send + 'static,
     ) -> Result<Response, Problem> {
         let view = self.view()?;
+        self.work(move || question(&view)).await.map(|answer| Json(answer).into_response())
+    }
+
+    /// Runs a question off the runtime's workers, at most so many at once.
+    async fn work<T: Send + 'static>(
+        &self,
+        question: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
         let Ok(slot) = self.slots.try_acquire() else {
             self.desk.metrics.limit("api_queries");
             return Err(Problem::busy("too many queries at once"));
         };
         let begun = Instant::now();
-        let answer = tokio::task::spawn_blocking(move || question(&view))
+        let answer = tokio::task::spawn_blocking(question)
             .await
             .map_err(|_| Problem::busy("the answer could not be made; the log has the reason"))??;
         drop(slot);
         self.desk.metrics.queries.inc();
         self.desk.metrics.query_seconds.observe(begun.elapsed().as_secs_f64());
-        Ok(Json(answer).into_response())
+        Ok(answer)
     }
 }
 
@@ -174,27 +188,27 @@ async fn record(State(api): Shared, Path(id): Path<String>) -> Result<Response, 
 }
 
 async fn entry(State(api): Shared, Path(index): Path<u64>) -> Result<Response, Problem> {
-    api.ask(move |view| answer::show::entry(view, index)).await
+    let log = api.log()?;
+    api.work(move || answer::show::entry(&log, index)).await.map(|entry| Json(entry).into_response())
 }
 
+/// The proof of an acknowledged entry waits for the seal that covers it; it is never "not found".
 async fn proof(State(api): Shared, Path(index): Path<u64>) -> Result<Response, Problem> {
-    let view = api.view()?;
-    let text = tokio::task::spawn_blocking(move || {
-        if let Log::Open(ledger) = &view.log {
+    let log = api.log()?;
+    let proof = move || {
+        if let Log::Open(ledger) = &log {
             if index >= ledger.size() {
                 return Err(answer::no_entry(index, ledger.size()));
             }
-            ledger.wait_sealed(index, SEAL_WAIT); // an acknowledged entry's proof is never "not found"
+            ledger.wait_sealed(index, SEAL_WAIT);
         }
-        view.log.proof(index).map_err(|error| answer::ledger_problem(&error))
-    })
-    .await
-    .map_err(|_| Problem::busy("the proof could not be made; the log has the reason"))??;
-    Ok(plain(text))
+        log.proof(index).map_err(|error| answer::ledger_problem(&error))
+    };
+    api.work(proof).await.map(plain)
 }
 
 async fn checkpoint(State(api): Shared) -> Result<Response, Problem> {
-    Ok(plain(api.view()?.log.note()))
+    Ok(plain(api.log()?.note()))
 }
 
 fn plain(text: String) -> Response {
@@ -205,7 +219,10 @@ fn plain(text: String) -> Response {
 async fn tile(State(api): Shared, Path(path): Path<String>) -> Result<Response, Problem> {
     let missing = || Problem::new(StatusCode::NOT_FOUND, "no-such-tile", "No such tile").detail(format!("tile/{path}"));
     let proper = |part: &str| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.') && part != "." && part != ".."
+        !part.is_empty()
+            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.')
+            && part != "."
+            && part != ".."
     };
     if !path.split('/').all(proper) {
         return Err(missing());
@@ -239,7 +256,7 @@ async fn metrics(State(api): Shared) -> Response {
 }
 
 async fn nothing_here(uri: http::Uri) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "no-such-page", "Nothing is here")
-        .detail(uri.path().to_owned())
-        .hint("GET /api/v1/search, /api/v1/why, /api/v1/show, /api/v1/doctor, /checkpoint; events go to the intake listener")
+    Problem::new(StatusCode::NOT_FOUND, "no-such-page", "Nothing is here").detail(uri.path().to_owned()).hint(
+        "GET /api/v1/search, /api/v1/why, /api/v1/show, /api/v1/doctor, /checkpoint; events go to the intake listener",
+    )
 }

@@ -61,7 +61,12 @@ fn serving(args: cli::Serve) -> Result<Loaded> {
 }
 
 /// Prints an answer in the wanted form. Colours are stripped where there is no terminal.
-fn print<T: Serialize>(output: Output, answer: &T, rows: &[impl Serialize], table: impl FnOnce(&T) -> String) -> Result<()> {
+fn print<T: Serialize>(
+    output: Output,
+    answer: &T,
+    rows: &[impl Serialize],
+    table: impl FnOnce(&T) -> String,
+) -> Result<()> {
     match output {
         Output::Table => anstream::println!("{}", table(answer)),
         Output::Json => println!("{}", serde_json::to_string_pretty(answer)?),
@@ -171,7 +176,10 @@ fn import(args: cli::Import) -> Result<()> {
     let range = sum.range.map(|(first, last)| format!(", #{first}..#{last}")).unwrap_or_default();
     anstream::println!(
         "{} lines ({} not understood) of {} files became {} entries{range}",
-        sum.lines, sum.opaque, feeds.len(), sum.entries
+        sum.lines,
+        sum.opaque,
+        feeds.len(),
+        sum.entries
     );
     Ok(())
 }

@@ -351,9 +351,7 @@ fn set(table: &mut Table, dotted: &str, value: Value) {
             table.insert(dotted.to_owned(), value);
         }
         Some((section, rest)) => {
-            if let Value::Table(inner) =
-                table.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new()))
-            {
+            if let Value::Table(inner) = table.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new())) {
                 set(inner, rest, value);
             }
         }

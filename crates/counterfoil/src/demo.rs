@@ -41,7 +41,16 @@ pub fn run(keep: bool) -> Result<()> {
     anstream::println!("{}", paint(STRONG, "counterfoil demo"));
     anstream::println!("recordings of real Tekton 1.9 and 1.15, SPIRE 1.13 and nginx 1.22; nothing is simulated\n");
     let server = Server::start(&data)?;
-    step(1, "serve", &format!("empty ledger in {}   intake :{}  api :{}", data.display(), server.at.intake.port(), server.at.api.port()));
+    step(
+        1,
+        "serve",
+        &format!(
+            "empty ledger in {}   intake :{}  api :{}",
+            data.display(),
+            server.at.intake.port(),
+            server.at.api.port()
+        ),
+    );
 
     let stories = stories::open()?;
     let sent = send(&server, &stories)?;
@@ -54,7 +63,10 @@ pub fn run(keep: bool) -> Result<()> {
     }
     prove(&server, &data)?;
     anstream::println!("\nNot shown: {}", stories::NOT_SHOWN);
-    anstream::println!("{} s. Next: counterfoil demo --keep, then counterfoil explain YOUR-error.log YOUR-spire-agent.log", began.elapsed().as_secs());
+    anstream::println!(
+        "{} s. Next: counterfoil demo --keep, then counterfoil explain YOUR-error.log YOUR-spire-agent.log",
+        began.elapsed().as_secs()
+    );
     if keep {
         return server.stay(folder);
     }
@@ -195,7 +207,12 @@ fn post(server: &Server, feed: &Feed, bytes: &[u8], complete_to: Option<Time>) -
         .query("source", &id.name)
         .content_type("text/plain");
     let declared = &feed.declared;
-    let told = [("namespace", &declared.namespace), ("workload", &declared.workload), ("node", &declared.node), ("zone", &declared.zone)];
+    let told = [
+        ("namespace", &declared.namespace),
+        ("workload", &declared.workload),
+        ("node", &declared.node),
+        ("zone", &declared.zone),
+    ];
     for (key, value) in told {
         if let Some(value) = value {
             request = request.query(key, value);
@@ -223,10 +240,18 @@ fn settle(server: &Server) -> Result<String> {
         let doctor: DoctorAnswer = serde_json::from_str(&text).context("read the answer")?;
         if doctor.through.entries >= doctor.through.ledger {
             let entries = doctor.through.ledger;
-            return Ok(format!("{entries} entries followed, all posted sources complete   {:.1} s", began.elapsed().as_secs_f64()));
+            return Ok(format!(
+                "{entries} entries followed, all posted sources complete   {:.1} s",
+                began.elapsed().as_secs_f64()
+            ));
         }
         if began.elapsed() > PATIENCE {
-            bail!("after {} s only {} of {} entries were followed", PATIENCE.as_secs(), doctor.through.entries, doctor.through.ledger);
+            bail!(
+                "after {} s only {} of {} entries were followed",
+                PATIENCE.as_secs(),
+                doctor.through.entries,
+                doctor.through.ledger
+            );
         }
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -284,7 +309,10 @@ fn prove(server: &Server, data: &Path) -> Result<()> {
     let at = flipped.len() / 2;
     flipped[at] ^= 1;
     fs::write(&bundle, &flipped).with_context(|| format!("write {}", bundle.display()))?;
-    anstream::println!("   one bit of {} is flipped (byte {at})", bundle.strip_prefix(data).unwrap_or(&bundle).display());
+    anstream::println!(
+        "   one bit of {} is flipped (byte {at})",
+        bundle.strip_prefix(data).unwrap_or(&bundle).display()
+    );
     let refuted = verify(data, &script);
     fs::write(&bundle, &bytes).with_context(|| format!("restore {}", bundle.display()))?;
     if refuted? != [Some(1), Some(1)] {

@@ -214,7 +214,11 @@ impl Derived {
             Err(error) => {
                 self.unreadable += 1;
                 self.metrics.trouble("unreadable_entry");
-                tracing::warn!(entry = self.next, error, "an entry cannot be read by this version; it stays in the ledger");
+                tracing::warn!(
+                    entry = self.next,
+                    error,
+                    "an entry cannot be read by this version; it stays in the ledger"
+                );
             }
         }
         self.last_leaf = hex(&ledger::leaf_hash(leaf));

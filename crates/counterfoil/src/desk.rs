@@ -97,12 +97,7 @@ impl Desk {
 
     /// Queues one append. `done` is called once, from the ledger's writer thread or at once, when it is on disk or
     /// cannot be kept.
-    pub fn submit(
-        &self,
-        lane: Lane,
-        arrival: Arrival,
-        done: impl FnOnce(Result<Receipt, NotKept>) + Send + 'static,
-    ) {
+    pub fn submit(&self, lane: Lane, arrival: Arrival, done: impl FnOnce(Result<Receipt, NotKept>) + Send + 'static) {
         let Some(ledger) = self.ledger.get() else { return done(Err(NotKept::Starting)) };
         let kind = Format { format: arrival.source.kind.as_str() };
         let entries = arrival.drafts.len() as u64;

@@ -120,10 +120,7 @@ mod tests {
     fn nothing_configured_lets_everybody_in_and_says_so() {
         let door = Door::default();
         let peer: IpAddr = "::ffff:127.0.0.1".parse().unwrap();
-        assert_eq!(
-            door.admit(None, &HeaderMap::new(), peer),
-            Ok(Submitter::Anonymous { peer: "127.0.0.1".into() })
-        );
+        assert_eq!(door.admit(None, &HeaderMap::new(), peer), Ok(Submitter::Anonymous { peer: "127.0.0.1".into() }));
         assert_eq!(door.admit(Some("guess"), &HeaderMap::new(), peer), Err(Refused::Token));
     }
 }

@@ -114,7 +114,12 @@ impl<'a> Open<'a> {
     fn new(feed: &'a Feed) -> Self {
         let file = lines::fingerprint(&feed.bytes).unwrap_or_else(|| lines::digest(&feed.bytes));
         let start = Start::File { fingerprint: file, offset: 0 };
-        Self { feed, pieces: lines::cut(&feed.bytes, start, STRETCH).into_iter(), next: None }
+        let pieces = match feed.format {
+            // A document over many lines stays whole.
+            Format::K8sObjects => lines::pieces(&feed.format, &feed.bytes, start),
+            _ => lines::cut(&feed.bytes, start, STRETCH),
+        };
+        Self { feed, pieces: pieces.into_iter(), next: None }
     }
 
     fn advance(&mut self, desk: &Desk, at: Time) {

@@ -156,7 +156,8 @@ impl Follower {
         if let Some(open) = self.open.last_mut() {
             if open.inode == meta.ino() {
                 if meta.len() < open.mark.offset {
-                    let lost = format!("{} was truncated from at least {} bytes", self.path.display(), open.mark.offset);
+                    let lost =
+                        format!("{} was truncated from at least {} bytes", self.path.display(), open.mark.offset);
                     self.open.pop();
                     self.gap(desk, "file_truncated", lost)?;
                     return self.find(desk);
@@ -199,9 +200,9 @@ impl Follower {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         for entry in fs::read_dir(folder).with_context(|| format!("read folder {}", folder.display()))? {
             let path = entry.with_context(|| format!("read folder {}", folder.display()))?.path();
-            let alike = path.file_name().is_some_and(|other| {
-                other != name && other.as_encoded_bytes().starts_with(name.as_encoded_bytes())
-            });
+            let alike = path
+                .file_name()
+                .is_some_and(|other| other != name && other.as_encoded_bytes().starts_with(name.as_encoded_bytes()));
             if !alike {
                 continue;
             }
@@ -227,7 +228,8 @@ impl Follower {
                 start: Start::File { fingerprint: mark.file.clone(), offset: mark.offset },
                 last: false,
             };
-            let source = lines::Source { id: &self.id, declared: &self.declared, zone: self.zone, format: &self.format };
+            let source =
+                lines::Source { id: &self.id, declared: &self.declared, zone: self.zone, format: &self.format };
             let mut arrival = lines::arrival(desk, &source, piece, None, now(), Submitter::Local);
             self.open[at].mark.offset += bytes.len() as u64;
             arrival.position = Some(Position { source: key(&self.id), position: self.position() });
@@ -252,14 +254,8 @@ impl Follower {
 
     fn gap(&self, desk: &Arc<Desk>, what: &str, detail: String) -> Result<()> {
         tracing::warn!(source = %self.id, what, detail);
-        let gap = Gap {
-            what: what.into(),
-            source: Some(self.id.clone()),
-            count: None,
-            from: None,
-            to: Some(now()),
-            detail,
-        };
+        let gap =
+            Gap { what: what.into(), source: Some(self.id.clone()), count: None, from: None, to: Some(now()), detail };
         let arrival = Arrival {
             source: self.id.clone(),
             declared: self.declared.clone(),

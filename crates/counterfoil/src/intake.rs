@@ -183,9 +183,9 @@ impl Intake {
                 "a delivery arrived without its body: something before us answered it with a redirect (301, 302 or \
                  303); point the sink at the final address"
             );
-            return problem.detail("a CloudEvent's headers came without its body").hint(
-                "something on the way redirected the POST; point Tekton's sink at the final address",
-            );
+            return problem
+                .detail("a CloudEvent's headers came without its body")
+                .hint("something on the way redirected the POST; point Tekton's sink at the final address");
         }
         self.desk.metrics.refuse("method");
         problem.detail(format!("{} {}", parts.method, parts.uri.path()))
@@ -217,13 +217,7 @@ impl Intake {
         }
     }
 
-    async fn events(
-        &self,
-        parts: &Parts,
-        body: Body,
-        cluster: &str,
-        submitter: Submitter,
-    ) -> Result<Receipt, Problem> {
+    async fn events(&self, parts: &Parts, body: Body, cluster: &str, submitter: Submitter) -> Result<Receipt, Problem> {
         let taken = self.read(&parts.headers, body, self.config.max_event_bytes).await?;
         let begun = Instant::now();
         let raw = ingest::cloudevents::payload(&parts.headers, &taken.bytes);
@@ -299,7 +293,7 @@ impl Intake {
         let start = Start::Post { digest: lines::digest(&bytes), line: 1 };
         let mut whole: Option<Receipt> = None;
         // Each piece is one append; a repeat after a failure in the middle has the same keys and is recognised.
-        for piece in lines::pieces(&bytes, start) {
+        for piece in lines::pieces(&format, &bytes, start) {
             let source = lines::Source { id: &post.source, declared: &post.declared, zone: post.zone, format: &format };
             let last = piece.last;
             let complete_to = post.complete_to.filter(|_| last);

@@ -35,4 +35,3 @@ pub mod sources;
 pub mod telemetry;
 pub mod verify;
 pub mod watermarks;
-

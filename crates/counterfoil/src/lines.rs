@@ -77,13 +77,17 @@ pub fn fingerprint(head: &[u8]) -> Option<String> {
     }
 }
 
-/// Cuts a body at line ends into stretches of at most [`PIECE`] bytes (a longer line is a stretch of its own). Gives
-/// at least one, so that an empty body is kept as an empty append.
-pub fn pieces(bytes: &[u8], start: Start) -> Vec<Piece<'_>> {
-    cut(bytes, start, PIECE)
+/// Longest object list: `kubectl get -o json` writes one document over many lines, which must stay whole. Bounded by
+/// what the ledger takes in one append.
+const DOCUMENT: usize = 24 << 20;
+
+/// Cuts a body into the stretches that become appends: lines at [`PIECE`], object lists whole up to a larger size.
+pub fn pieces<'a>(format: &Format, bytes: &'a [u8], start: Start) -> Vec<Piece<'a>> {
+    cut(bytes, start, if matches!(format, Format::K8sObjects) { DOCUMENT } else { PIECE })
 }
 
-/// [`pieces`] of another size.
+/// Cuts at line ends into stretches of at most so many bytes (a longer line is a stretch of its own). Gives at least
+/// one, so that an empty body is kept as an empty append.
 pub fn cut(bytes: &[u8], start: Start, most: usize) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let (mut rest, mut start) = (bytes, start);

@@ -92,9 +92,17 @@ impl Metrics {
         );
         r.register("counterfoil_limits_reached", "Limits reached, by limit", self.limits.clone());
         r.register("counterfoil_ledger_entries", "Entries in the ledger", self.ledger_entries.clone());
-        r.register("counterfoil_derived_entries", "Entries followed by correlator and index", self.derived_entries.clone());
+        r.register(
+            "counterfoil_derived_entries",
+            "Entries followed by correlator and index",
+            self.derived_entries.clone(),
+        );
         r.register("counterfoil_records_written", "Records written, all revisions", self.records.clone());
-        r.register("counterfoil_derived_trouble", "Trouble of the derived part, by reason", self.derived_trouble.clone());
+        r.register(
+            "counterfoil_derived_trouble",
+            "Trouble of the derived part, by reason",
+            self.derived_trouble.clone(),
+        );
         r.register("counterfoil_queries", "Queries answered", self.queries.clone());
         r.register("counterfoil_query_duration_seconds", "Time per query", self.query_seconds.clone());
     }

@@ -105,7 +105,9 @@ fn fact(notice: &Notice) -> Fact {
             count: Some(push + pull),
             from: Some(time(since)),
             to: until.as_ref().map(time),
-            detail: format!("senders were refused because disk space is short: {push} that do not come back, {pull} that do"),
+            detail: format!(
+                "senders were refused because disk space is short: {push} that do not come back, {pull} that do"
+            ),
         }),
         Notice::RolledBack { old_origin, old_checkpoint, new_origin, kept } => Fact::Ledger(LedgerNote {
             what: "rolled_back".into(),

@@ -83,11 +83,7 @@ pub fn safe(text: &str, most: usize) -> String {
 pub fn footer(through: &Through, more: &str) -> String {
     let mut text = match through.time {
         None => "the ledger is empty".to_owned(),
-        Some(time) => format!(
-            "as of #{}, {} ago",
-            through.entries.saturating_sub(1),
-            span(through.asked_at - time)
-        ),
+        Some(time) => format!("as of #{}, {} ago", through.entries.saturating_sub(1), span(through.asked_at - time)),
     };
     if through.ledger > through.entries {
         text = format!("{text} · {} entries not followed yet", through.ledger - through.entries);

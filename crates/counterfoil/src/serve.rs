@@ -38,7 +38,8 @@ use crate::{
     keys::Keys,
     log::Log,
     metrics::Metrics,
-    own, people::People,
+    own,
+    people::People,
     telemetry,
 };
 use listener::Limits;

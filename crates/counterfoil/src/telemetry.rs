@@ -27,11 +27,8 @@ pub fn start(config: &Telemetry) -> Result<Guard> {
     let filter = config.filter.as_deref().unwrap_or("info");
     let filter = EnvFilter::try_new(filter).with_context(|| format!("telemetry.filter = {filter:?}"))?;
     let text = fmt::layer().with_writer(std::io::stderr).with_target(false);
-    let text = if config.json_logs {
-        text.json().boxed()
-    } else {
-        text.with_ansi(std::io::stderr().is_terminal()).boxed()
-    };
+    let text =
+        if config.json_logs { text.json().boxed() } else { text.with_ansi(std::io::stderr().is_terminal()).boxed() };
     let provider = config.otlp_endpoint.as_deref().map(provider).transpose()?;
     let spans = provider.as_ref().map(|p| tracing_opentelemetry::layer().with_tracer(p.tracer("counterfoil")));
     tracing_subscriber::registry().with(filter).with(text).with(spans).try_init().context("start logging")?;

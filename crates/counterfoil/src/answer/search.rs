@@ -43,13 +43,8 @@ pub fn answer(view: &View, ask: &Ask) -> Result<SearchAnswer, Problem> {
     }
     let through = view.through(); // before the search: it knows at least this much
     let begun = Instant::now();
-    let search = Search {
-        query: ask.query.clone(),
-        from: ask.from,
-        to: ask.to,
-        limit: ask.limit,
-        after: ask.after.clone(),
-    };
+    let search =
+        Search { query: ask.query.clone(), from: ask.from, to: ask.to, limit: ask.limit, after: ask.after.clone() };
     let page = view.index.search(&search).map_err(problem)?;
     Ok(SearchAnswer {
         query: ask.query.clone(),

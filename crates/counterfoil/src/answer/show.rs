@@ -4,10 +4,14 @@ use std::collections::BTreeSet;
 
 use http::StatusCode;
 use indexer::FoundRecord;
-use model::{Entry, Record, identity::{Actor, PersonRef}, record::Detail};
+use model::{
+    Entry, Record,
+    identity::{Actor, PersonRef},
+    record::Detail,
+};
 
 use super::{EntryShown, EntrySummary, Found, ShowAnswer, View, ledger_problem, no_entry, search};
-use crate::{derive::hex, problem::Problem};
+use crate::{derive::hex, log::Log, problem::Problem};
 
 /// Largest payload that is shown.
 const MAX_PAYLOAD: usize = 64 << 10;
@@ -30,7 +34,7 @@ pub fn answer(view: &View, what: &str) -> Result<ShowAnswer, Problem> {
         through,
     };
     if let Some(index) = hand.entry {
-        answer.entry = Some(entry(view, index)?);
+        answer.entry = Some(entry(&view.log, index)?);
         answer.records = split(search::answer(view, &search::Ask::all(format!("evidence:{index}"), MOST))?).0;
     } else {
         (answer.records, answer.entries) = split(search::answer(view, &search::Ask::all(hand.query, MOST))?);
@@ -72,22 +76,24 @@ pub fn record(view: &View, id: &str) -> Result<Record, Problem> {
         FoundRecord::None => Err(Problem::new(StatusCode::NOT_FOUND, "no-such-record", "No such record")
             .detail(id.to_owned())
             .hint("ids are matched from their beginning; at least 4 characters")),
-        FoundRecord::Many(ids) => Err(Problem::new(StatusCode::CONFLICT, "ambiguous-record", "Several records begin so")
-            .detail(ids.iter().take(10).map(|id| id.0.as_str()).collect::<Vec<_>>().join(", "))
-            .hint("write more of the id")),
+        FoundRecord::Many(ids) => {
+            Err(Problem::new(StatusCode::CONFLICT, "ambiguous-record", "Several records begin so")
+                .detail(ids.iter().take(10).map(|id| id.0.as_str()).collect::<Vec<_>>().join(", "))
+                .hint("write more of the id"))
+        }
     }
 }
 
 /// One entry in full.
-pub fn entry(view: &View, index: u64) -> Result<EntryShown, Problem> {
-    let leaf = view.log.entry(index).map_err(|error| ledger_problem(&error))?;
-    let leaf = leaf.ok_or_else(|| no_entry(index, view.log.size()))?;
+pub fn entry(log: &Log, index: u64) -> Result<EntryShown, Problem> {
+    let leaf = log.entry(index).map_err(|error| ledger_problem(&error))?;
+    let leaf = leaf.ok_or_else(|| no_entry(index, log.size()))?;
     let end = memchr::memchr(b'\n', &leaf).unwrap_or(leaf.len());
     let (first, second) = leaf.split_at(end);
     let json = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap_or(serde_json::Value::Null);
     // A payload that was pruned or lost does not keep the entry from being shown.
     let payload = match Entry::from_leaf(index, &leaf) {
-        Ok(_) => view.log.payload(index).ok().flatten(),
+        Ok(_) => log.payload(index).ok().flatten(),
         Err(_) => None,
     };
     Ok(EntryShown {

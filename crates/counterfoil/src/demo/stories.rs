@@ -234,4 +234,5 @@ pub(super) const QUESTIONS: &[Question] = &[
 ];
 
 /// What this version leaves out.
-pub(super) const NOT_SHOWN: &str = "approvals (no feed), witness (none: keep `counterfoil checkpoint` elsewhere), Q3 to Q5";
+pub(super) const NOT_SHOWN: &str =
+    "approvals (no feed), witness (none: keep `counterfoil checkpoint` elsewhere), Q3 to Q5";

@@ -9,10 +9,20 @@ use crate::answer::DoctorAnswer;
 pub fn text(answer: &DoctorAnswer) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["SOURCE", "LAST", "COMPLETE TO", "ENTRIES", "CAN SHOW", "CANNOT, AND THE ONE LINE THAT CHANGES IT"]);
+    table.set_header([
+        "SOURCE",
+        "LAST",
+        "COMPLETE TO",
+        "ENTRIES",
+        "CAN SHOW",
+        "CANNOT, AND THE ONE LINE THAT CHANGES IT",
+    ]);
     for line in &answer.sources {
-        let cannot: Vec<_> =
-            line.cannot_show.iter().map(|blind| format!("{}  {}", safe(&blind.what, 100), safe(&blind.fix, 100))).collect();
+        let cannot: Vec<_> = line
+            .cannot_show
+            .iter()
+            .map(|blind| format!("{}  {}", safe(&blind.what, 100), safe(&blind.fix, 100)))
+            .collect();
         let opaque = if line.opaque > 0 { format!(" ({} not understood)", line.opaque) } else { String::new() };
         table.add_row([
             safe(&line.source.to_string(), 60),
@@ -38,11 +48,15 @@ pub fn text(answer: &DoctorAnswer) -> String {
         answer.through.ledger.saturating_sub(answer.through.entries),
     ));
     if answer.witnesses.is_empty() {
-        let none = "witness: NONE. Nobody outside holds a checkpoint: who holds the signing key could rewrite all of this.";
+        let none =
+            "witness: NONE. Nobody outside holds a checkpoint: who holds the signing key could rewrite all of this.";
         out.push_str(&format!("{} Keep the output of `counterfoil checkpoint` elsewhere.\n", paint(BAD, none)));
     }
     if answer.sources.iter().any(|s| s.complete_to.is_none()) {
-        out.push_str(&paint(UNSURE, "sources that nobody vouches for cannot prove absence: say complete_to= when posting, or follow the file"));
+        out.push_str(&paint(
+            UNSURE,
+            "sources that nobody vouches for cannot prove absence: say complete_to= when posting, or follow the file",
+        ));
         out.push('\n');
     }
     out.push_str(&footer(&answer.through, ""));

@@ -1,7 +1,10 @@
 //! `counterfoil search` as a table.
 
 use comfy_table::{ContentArrangement, Table, presets};
-use model::{Record, record::{Detail, LinkKind}};
+use model::{
+    Record,
+    record::{Detail, LinkKind},
+};
 
 use super::{footer, moment, safe, span};
 use crate::answer::{Found, SearchAnswer};
@@ -53,9 +56,10 @@ pub fn text(answer: &SearchAnswer) -> String {
 }
 
 fn row(record: &Record) -> [String; 9] {
-    let (cause, standing) = record.cause.as_ref().map_or((String::new(), String::new()), |cause| {
-        (cause.word.to_string(), cause.standing.as_str().to_owned())
-    });
+    let (cause, standing) = record
+        .cause
+        .as_ref()
+        .map_or((String::new(), String::new()), |cause| (cause.word.to_string(), cause.standing.as_str().to_owned()));
     let run = record.links.iter().find(|link| link.what == LinkKind::Run);
     let run = run.and_then(|link| {
         let mark = if link.grade == model::Grade::Authenticated { "" } else { " ~" };
@@ -81,7 +85,9 @@ pub(super) fn what(record: &Record) -> String {
             let stream = if d.stream { " (stream)" } else { "" };
             format!("{} -> {}{stream}", safe(&d.from.name, 60), safe(&d.to.name, 60))
         }
-        Detail::Run(d) => format!("{} {}/{} {}", d.kind.as_str(), safe(&d.namespace, 60), safe(&d.name, 80), safe(&d.reason, 40)),
+        Detail::Run(d) => {
+            format!("{} {}/{} {}", d.kind.as_str(), safe(&d.namespace, 60), safe(&d.name, 80), safe(&d.reason, 40))
+        }
         Detail::Credential(d) if d.spiffe_id.is_empty() => safe(&d.source.to_string(), 80),
         Detail::Credential(d) => safe(&d.spiffe_id, 120),
         Detail::Blind(d) => format!("{}: NOT OBSERVABLE", safe(&d.source.to_string(), 80)),

@@ -30,16 +30,29 @@ pub fn text(answer: &ShowAnswer) -> String {
         }
     }
     if answer.records.len() > MOST {
-        let _ = writeln!(out, "… and {} more records; narrow it with `counterfoil search`", answer.records.len() - MOST);
+        let _ =
+            writeln!(out, "… and {} more records; narrow it with `counterfoil search`", answer.records.len() - MOST);
     }
     if !answer.entries.is_empty() {
         let _ = writeln!(out, "{}", paint(STRONG, "entries"));
         for entry in &answer.entries {
-            let _ = writeln!(out, "  {} #{:<6} {:<10} {}", moment(entry.time), entry.index, entry.kind, safe(&entry.summary, 140));
+            let _ = writeln!(
+                out,
+                "  {} #{:<6} {:<10} {}",
+                moment(entry.time),
+                entry.index,
+                entry.kind,
+                safe(&entry.summary, 140)
+            );
         }
     }
     if answer.records.is_empty() && answer.entries.is_empty() && answer.entry.is_none() {
-        let _ = writeln!(out, "nothing is known about {} (taken for {})", safe(&answer.what, 120), safe(&answer.taken_for, 60));
+        let _ = writeln!(
+            out,
+            "nothing is known about {} (taken for {})",
+            safe(&answer.what, 120),
+            safe(&answer.taken_for, 60)
+        );
     }
     out.push_str(&footer(&answer.through, ""));
     out
@@ -71,7 +84,8 @@ fn shown(out: &mut String, entry: &EntryShown) {
 }
 
 fn other(out: &mut String, record: &Record) {
-    let _ = writeln!(out, "{}  {}", paint(STRONG, format!("{}/{}", record.kind, record.id)), safe(&record.summary, 300));
+    let _ =
+        writeln!(out, "{}  {}", paint(STRONG, format!("{}/{}", record.kind, record.id)), safe(&record.summary, 300));
     for e in record.evidence.iter().take(12) {
         let _ = writeln!(out, "  {} #{:<6} {}", clock(e.at), e.entry, safe(&e.says, 200));
     }
@@ -88,7 +102,8 @@ fn run(out: &mut String, record: &Record, run: &RunDetail, people: &BTreeMap<&st
         (Some(from), None) => format!("{} -> no end received", moment(from)),
         (None, _) => "start not recorded".into(),
     };
-    let reason = if run.state == model::run::RunState::Failed { paint(BAD, &run.reason) } else { safe(&run.reason, 60) };
+    let reason =
+        if run.state == model::run::RunState::Failed { paint(BAD, &run.reason) } else { safe(&run.reason, 60) };
     let children = match run.children.len() {
         0 => String::new(),
         n => format!("   {} of {n} children ended", n - run.open_children.len().min(n)),
@@ -153,7 +168,12 @@ fn started_by(out: &mut String, run: &RunDetail, people: &BTreeMap<&str, &str>) 
     for claim in &run.started_by {
         let who = actor(&claim.actor, people);
         let style = if claim.grade == Grade::Authenticated { "" } else { " (a claim)" };
-        line(out, "started by", &format!("{who}{style}"), &format!("{}, {} #{}", claim.grade, safe(&claim.did, 80), claim.entry));
+        line(
+            out,
+            "started by",
+            &format!("{who}{style}"),
+            &format!("{}, {} #{}", claim.grade, safe(&claim.did, 80), claim.entry),
+        );
     }
 }
 
@@ -163,7 +183,9 @@ fn actor(actor: &Actor, people: &BTreeMap<&str, &str>) -> String {
             Some(name) => safe(name, 120),
             None => format!("{} (name not kept)", person.0),
         },
-        Actor::ServiceAccount { namespace, name } => format!("service account {}/{}", safe(namespace, 60), safe(name, 60)),
+        Actor::ServiceAccount { namespace, name } => {
+            format!("service account {}/{}", safe(namespace, 60), safe(name, 60))
+        }
         Actor::Node { name } => format!("node {}", safe(name, 60)),
         Actor::System { name } => safe(name, 80),
     }

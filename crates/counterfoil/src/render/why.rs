@@ -19,14 +19,19 @@ pub fn text(answer: &WhyAnswer) -> String {
     if answer.failures.is_empty() {
         let _ = writeln!(out, "no failed handshake of {} is known", safe(&answer.what, 120));
         if answer.blind.is_empty() {
-            let _ = writeln!(out, "{}", paint(UNSURE, "that is no proof of none: `counterfoil doctor` says who could have shown one"));
+            let _ = writeln!(
+                out,
+                "{}",
+                paint(UNSURE, "that is no proof of none: `counterfoil doctor` says who could have shown one")
+            );
         }
     }
     for record in answer.failures.iter().take(MOST) {
         failure(&mut out, record);
     }
     if answer.failures.len() > MOST {
-        let _ = writeln!(out, "… and {} more: counterfoil search 'type:handshake.failed'", answer.failures.len() - MOST);
+        let _ =
+            writeln!(out, "… and {} more: counterfoil search 'type:handshake.failed'", answer.failures.len() - MOST);
     }
     for record in answer.blind.iter().take(MOST) {
         if let Detail::Blind(blind) = &record.detail {
@@ -58,10 +63,14 @@ pub(super) fn failure(out: &mut String, record: &Record) {
     }
     evidence(out, &record.evidence);
     let ruled_out = record.cause.iter().flat_map(|cause| &cause.ruled_out);
-    section(out, "RULED OUT", ruled_out.map(|r| {
-        let entries: String = r.entries.iter().take(3).map(|e| format!(" #{e}")).collect();
-        format!("{}: {}{entries}", r.cause, safe(&r.why, 200))
-    }));
+    section(
+        out,
+        "RULED OUT",
+        ruled_out.map(|r| {
+            let entries: String = r.entries.iter().take(3).map(|e| format!(" #{e}")).collect();
+            format!("{}: {}{entries}", r.cause, safe(&r.why, 200))
+        }),
+    );
     section(out, "MISSING", record.missing.iter().map(|m| format!("{}: {}", safe(&m.source, 100), safe(&m.what, 200))));
     for (label, end) in [("FROM", &detail.from), ("TO", &detail.to)] {
         if let Some(line) = endpoint(end) {
@@ -78,7 +87,16 @@ pub(super) fn failure(out: &mut String, record: &Record) {
     let _ = writeln!(
         out,
         "{}\n",
-        paint(FAINT, format!("  {}{without} · record {}/{} r{}{tainted}", record.state.as_str(), record.kind, record.id, record.revision))
+        paint(
+            FAINT,
+            format!(
+                "  {}{without} · record {}/{} r{}{tainted}",
+                record.state.as_str(),
+                record.kind,
+                record.id,
+                record.revision
+            )
+        )
     );
 }
 

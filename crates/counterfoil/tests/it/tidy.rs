@@ -104,7 +104,19 @@ fn only(word: &str, allowed: &[&str]) {
 fn pure_crates_know_no_clock_file_or_randomness() {
     for name in ["model", "correlator"] {
         for (path, text) in sources(&root().join("crates").join(name).join("src")) {
-            for word in ["SystemTime", "Instant::", "std::fs", "File::", "std::env", "std::net", "HashMap", "HashSet", "f64", "f32", "thread"] {
+            for word in [
+                "SystemTime",
+                "Instant::",
+                "std::fs",
+                "File::",
+                "std::env",
+                "std::net",
+                "HashMap",
+                "HashSet",
+                "f64",
+                "f32",
+                "thread",
+            ] {
                 let says = text.lines().any(|l| !l.trim_start().starts_with("//") && l.contains(word));
                 assert!(!says, "{path} says `{word}`");
             }
@@ -135,7 +147,10 @@ fn only_serve_spawns() {
 #[test]
 fn only_main_exits_and_only_config_reads_the_environment() {
     only("process::exit", &[]);
-    only("ExitCode", &["crates/counterfoil/src/main.rs", "crates/counterfoil/src/command.rs", "crates/counterfoil/src/verify.rs"]);
+    only(
+        "ExitCode",
+        &["crates/counterfoil/src/main.rs", "crates/counterfoil/src/command.rs", "crates/counterfoil/src/verify.rs"],
+    );
     for word in ["env::var", "env::vars"] {
         only(word, &["crates/counterfoil/src/config.rs"]);
     }

@@ -1,7 +1,5 @@
 //! Invariant 1: what was answered 2xx survives `kill -9`, at the index that was told.
 
-mod common;
-
 use std::{
     collections::BTreeMap,
     sync::{
@@ -12,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Server, deliver, entries, program};
+use crate::common::{Server, deliver, entries, program};
 
 /// Lives that end with SIGKILL.
 const LIVES: u64 = 20;
@@ -37,10 +35,13 @@ fn kill_9_under_load_loses_nothing_that_was_acknowledged() {
                             return;
                         }
                         let id = format!("life{life}-sender{sender}-{n}");
-                        let body = format!(r#"{{"taskRun":{{"metadata":{{"name":"{id}","namespace":"ci","uid":"{id}"}}}}}}"#);
+                        let body =
+                            format!(r#"{{"taskRun":{{"metadata":{{"name":"{id}","namespace":"ci","uid":"{id}"}}}}}}"#);
                         let kind = "dev.tekton.event.taskrun.running.v1";
                         // A connection that broke was not answered: nothing is promised about it.
-                        let Ok((status, head)) = deliver(intake, "/events", kind, &id, body.as_bytes()) else { continue };
+                        let Ok((status, head)) = deliver(intake, "/events", kind, &id, body.as_bytes()) else {
+                            continue;
+                        };
                         assert!(status == 202 || status == 503, "{status}: {head}");
                         if let (202, Some((first, last))) = (status, entries(&head)) {
                             assert_eq!(first, last);

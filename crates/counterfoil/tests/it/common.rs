@@ -1,5 +1,4 @@
 //! A real server for tests: the built program on free loopback ports and a temporary folder.
-#![allow(clippy::missing_panics_doc, reason = "tests panic")]
 
 use std::{
     io::{Read as _, Write as _},
@@ -12,31 +11,31 @@ use std::{
 use serde_json::Value;
 
 /// How long anything may take before a test gives up: generous, since CI machines are slow and busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server. Killed when dropped.
-pub struct Server {
+pub(crate) struct Server {
     process: Child,
     /// Intake address.
-    pub intake: SocketAddr,
+    pub(crate) intake: SocketAddr,
     /// Api address.
-    pub api: SocketAddr,
+    pub(crate) api: SocketAddr,
     data: PathBuf,
 }
 
 /// The program.
-pub fn program() -> Command {
+pub(crate) fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_counterfoil"))
 }
 
 impl Server {
     /// Starts on a data folder, without a configuration file: a missing ledger is created.
-    pub fn start(data: &Path) -> Self {
+    pub(crate) fn start(data: &Path) -> Self {
         Self::start_with(data, &[])
     }
 
     /// Starts with further options.
-    pub fn start_with(data: &Path, options: &[&str]) -> Self {
+    pub(crate) fn start_with(data: &Path, options: &[&str]) -> Self {
         let serving = data.join("serving.json");
         let _ = std::fs::remove_file(&serving); // of a life that was killed
         let mut process = program()
@@ -62,38 +61,40 @@ impl Server {
     }
 
     /// SIGKILL, as a power cut of the process.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
     /// SIGTERM, and waits for the orderly end.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         let pid = self.process.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         assert!(self.process.wait().unwrap().success());
     }
 
     /// One request to the api, parsed.
-    pub fn get(&self, path: &str) -> (u16, Value) {
-        let (status, _, body) = request(self.api, &format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"), b"");
+    pub(crate) fn get(&self, path: &str) -> (u16, Value) {
+        let (status, _, body) =
+            request(self.api, &format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"), b"");
         (status, serde_json::from_slice(&body).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into())))
     }
 
     /// Posts lines.
-    pub fn post(&self, path: &str, body: &[u8]) -> (u16, String) {
-        let head = format!("POST {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    pub(crate) fn post(&self, path: &str, body: &[u8]) -> (u16, String) {
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
         let (status, head, _) = request(self.intake, &head, body);
         (status, head)
     }
 
     /// Delivers one event as Tekton does: a connection of its own, binary mode.
-    pub fn deliver(&self, path: &str, kind: &str, id: &str, body: &[u8]) -> (u16, String) {
+    pub(crate) fn deliver(&self, path: &str, kind: &str, id: &str, body: &[u8]) -> (u16, String) {
         deliver(self.intake, path, kind, id, body).expect("a delivery is answered")
     }
 
     /// Waits until everything acknowledged has been followed.
-    pub fn settled(&self) {
+    pub(crate) fn settled(&self) {
         let began = Instant::now();
         loop {
             let (status, answer) = self.get("/api/v1/doctor");
@@ -106,7 +107,7 @@ impl Server {
     }
 
     /// Records that a query finds.
-    pub fn records(&self, query: &str) -> Vec<Value> {
+    pub(crate) fn records(&self, query: &str) -> Vec<Value> {
         let query: String = query.bytes().map(|b| format!("%{b:02X}")).collect();
         let (status, answer) = self.get(&format!("/api/v1/search?limit=1000&q={query}"));
         assert_eq!(status, 200, "{answer}");
@@ -114,7 +115,7 @@ impl Server {
     }
 
     /// The data folder.
-    pub fn data(&self) -> &Path {
+    pub(crate) fn data(&self) -> &Path {
         &self.data
     }
 }
@@ -127,7 +128,7 @@ impl Drop for Server {
 }
 
 /// A delivery that may find nobody: the server may just have been killed.
-pub fn deliver(to: SocketAddr, path: &str, kind: &str, id: &str, body: &[u8]) -> std::io::Result<(u16, String)> {
+pub(crate) fn deliver(to: SocketAddr, path: &str, kind: &str, id: &str, body: &[u8]) -> std::io::Result<(u16, String)> {
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: t\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: {}\r\nCe-Id: {id}\r\n\
          Ce-Source: /apis///namespaces/ci//run\r\nCe-Specversion: 1.0\r\nCe-Type: {kind}\r\n\
@@ -143,7 +144,7 @@ fn request(to: SocketAddr, head: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
 }
 
 /// One raw request on a connection of its own: status, head, body.
-pub fn try_request(to: SocketAddr, head: &str, body: &[u8]) -> std::io::Result<(u16, String, Vec<u8>)> {
+pub(crate) fn try_request(to: SocketAddr, head: &str, body: &[u8]) -> std::io::Result<(u16, String, Vec<u8>)> {
     let mut stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(head.as_bytes())?;
@@ -178,8 +179,9 @@ fn unchunk(mut rest: &[u8]) -> Vec<u8> {
 }
 
 /// The entries that an answer's header names.
-pub fn entries(head: &str) -> Option<(u64, u64)> {
-    let line = head.lines().find_map(|l| l.to_ascii_lowercase().strip_prefix("counterfoil-entry: ").map(str::to_owned))?;
+pub(crate) fn entries(head: &str) -> Option<(u64, u64)> {
+    let line =
+        head.lines().find_map(|l| l.to_ascii_lowercase().strip_prefix("counterfoil-entry: ").map(str::to_owned))?;
     let line = line.trim();
     match line.split_once('-') {
         None => line.parse().ok().map(|n| (n, n)),
@@ -188,7 +190,7 @@ pub fn entries(head: &str) -> Option<(u64, u64)> {
 }
 
 /// A packed recording of `tests/fixtures`.
-pub fn fixture(path: &str) -> Vec<u8> {
+pub(crate) fn fixture(path: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(path);
     let file = std::fs::File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut bytes = Vec::new();

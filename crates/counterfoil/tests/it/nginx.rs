@@ -1,7 +1,5 @@
 //! With a real NGINX: a client with an expired certificate, one without, and plain HTTP; its error log is followed.
 
-mod common;
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -9,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{PATIENCE, Server};
+use crate::common::{PATIENCE, Server};
 use serde_json::Value;
 
 /// NGINX, or none: then the test says so and fails, because the README promises that `tests/run` installs it.
@@ -32,13 +30,33 @@ fn certificates(folder: &Path) {
     for name in ["ca.key", "server.key", "client.key"] {
         run("openssl", &[&ec[..], &[name]].concat(), folder);
     }
-    run("openssl", &["req", "-x509", "-new", "-key", "ca.key", "-subj", "/CN=Test CA", "-days", "30", "-out", "ca.pem"], folder);
-    for (name, subject, days) in [("server", "/CN=localhost", "30"), ("client", "/CN=gateway.shop.svc.cluster.local", "-1")] {
+    run(
+        "openssl",
+        &["req", "-x509", "-new", "-key", "ca.key", "-subj", "/CN=Test CA", "-days", "30", "-out", "ca.pem"],
+        folder,
+    );
+    for (name, subject, days) in
+        [("server", "/CN=localhost", "30"), ("client", "/CN=gateway.shop.svc.cluster.local", "-1")]
+    {
         let (key, csr, pem) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.pem"));
         run("openssl", &["req", "-new", "-key", &key, "-subj", subject, "-out", &csr], folder);
         run(
             "openssl",
-            &["x509", "-req", "-in", &csr, "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", days, "-out", &pem],
+            &[
+                "x509",
+                "-req",
+                "-in",
+                &csr,
+                "-CA",
+                "ca.pem",
+                "-CAkey",
+                "ca.key",
+                "-CAcreateserial",
+                "-days",
+                days,
+                "-out",
+                &pem,
+            ],
             folder,
         );
     }
@@ -68,14 +86,8 @@ fn start_nginx(folder: &Path, port: u16) -> Nginx {
     );
     let path = folder.join("nginx.conf");
     fs::write(&path, config).unwrap();
-    let process = Command::new(nginx_program())
-        .arg("-p")
-        .arg(folder)
-        .arg("-c")
-        .arg(&path)
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let process =
+        Command::new(nginx_program()).arg("-p").arg(folder).arg("-c").arg(&path).stderr(Stdio::null()).spawn().unwrap();
     let nginx = Nginx { process };
     let began = Instant::now();
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -122,17 +134,19 @@ fn failures_of_a_real_nginx_are_found_with_their_cause() {
         format!("[[source]]\nname = \"ledger\"\nformat = \"nginx-error\"\npath = {:?}\nnamespace = \"payments\"\nworkload = \"ledger\"\n", log),
     )
     .unwrap();
-    let created = common::program().arg("init").arg("--data").arg(&data).output().unwrap();
+    let created = crate::common::program().arg("init").arg("--data").arg(&data).output().unwrap();
     assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
     let server = Server::start_with(&data, &["--config", config.to_str().unwrap()]);
 
     call(folder.path(), port, &["-cert", "client.pem", "-key", "client.key"]);
     call(folder.path(), port, &[]);
     let plain = format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    let _ = common::try_request(([127, 0, 0, 1], port).into(), &plain, b"");
+    let _ = crate::common::try_request(([127, 0, 0, 1], port).into(), &plain, b"");
 
     let began = Instant::now();
-    let of = |records: &[Value], failure: &str| records.iter().find(|r| r["detail"]["handshake"]["failure"] == failure).cloned();
+    let of = |records: &[Value], failure: &str| {
+        records.iter().find(|r| r["detail"]["handshake"]["failure"] == failure).cloned()
+    };
     let found = loop {
         let records = server.records("type:handshake.failed");
         let all = ["verify_failed", "no_certificate", "plain_http"].map(|failure| of(&records, failure));
@@ -148,7 +162,9 @@ fn failures_of_a_real_nginx_are_found_with_their_cause() {
     assert_eq!(expired["cause"]["word"], "undetermined");
     assert!(!expired["missing"].as_array().unwrap().is_empty(), "{expired:#}");
     assert_eq!(expired["detail"]["handshake"]["to"]["name"], "payments/ledger");
-    assert_eq!(absent["cause"]["word"], "no_client_certificate_caller_outside_mesh");
+    // Whether the caller belongs to the mesh cannot be seen from this log alone; it must not be guessed.
+    assert_eq!(absent["cause"]["word"], "undetermined");
+    assert!(!absent["missing"].as_array().unwrap().is_empty(), "{absent:#}");
     assert_eq!(plain["cause"]["word"], "plaintext_to_tls_port");
     server.stop();
 }
