@@ -107,7 +107,7 @@ impl Asked {
         let mut request = ureq::get(format!("{}{path}", server.trim_end_matches('/')))
             .config()
             .http_status_as_error(false)
-            .timeout_global(Some(std::time::Duration::from_secs(60)))
+            .timeout_global(Some(std::time::Duration::from_mins(1)))
             .build();
         for (key, value) in query {
             request = request.query(*key, value);

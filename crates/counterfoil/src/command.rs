@@ -41,12 +41,12 @@ pub fn run(command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(value: impl ToString) -> Value {
+fn text(value: &impl ToString) -> Value {
     Value::String(value.to_string())
 }
 
 fn data_flag(data: Option<PathBuf>) -> Flags {
-    data.into_iter().map(|data| ("--data", "data", text(data.display()))).collect()
+    data.into_iter().map(|data| ("--data", "data", text(&data.display()))).collect()
 }
 
 fn loaded(args: cli::DataOnly) -> Result<Loaded> {
@@ -55,8 +55,8 @@ fn loaded(args: cli::DataOnly) -> Result<Loaded> {
 
 fn serving(args: cli::Serve) -> Result<Loaded> {
     let mut flags = data_flag(args.data);
-    flags.extend(args.intake.map(|address| ("--intake", "intake.listen", text(address))));
-    flags.extend(args.api.map(|address| ("--api", "api.listen", text(address))));
+    flags.extend(args.intake.map(|address| ("--intake", "intake.listen", text(&address))));
+    flags.extend(args.api.map(|address| ("--api", "api.listen", text(&address))));
     config::load(args.config.as_deref(), flags)
 }
 
@@ -186,7 +186,7 @@ fn import(args: cli::Import) -> Result<()> {
 
 fn init(args: cli::Init) -> Result<()> {
     let mut flags = data_flag(args.data);
-    flags.extend(args.origin.map(|origin| ("--origin", "origin", text(origin))));
+    flags.extend(args.origin.map(|origin| ("--origin", "origin", text(&origin))));
     let config = config::load(args.config.as_deref(), flags)?.config;
     serve::init(&config)?;
     println!("created a ledger in {}", config.data.display());

@@ -29,7 +29,10 @@ use crate::{
 };
 
 /// How long the server may take to answer, and to follow what was sent.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Lines of an answer that are printed.
+const LINES: usize = 40;
 
 const VERIFY_PY: &str = include_str!("../../../verify.py");
 
@@ -269,7 +272,6 @@ fn ask(server: &Server, question: &stories::Question) -> Result<()> {
         anstream::println!("   {} counterfoil {}", paint(FAINT, "$"), shown.join(" "));
         let output = this_program()?.args(*command).args(["--server", &server.api()]).output().context("ask")?;
         let text = String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });
-        const LINES: usize = 40;
         for line in text.lines().take(LINES) {
             anstream::println!("     {line}");
         }

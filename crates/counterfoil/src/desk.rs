@@ -118,10 +118,10 @@ impl Desk {
                 done(result.map_err(NotKept::from));
             }
         });
-        if let Err(error) = queued {
-            if let Some(done) = take(&done) {
-                done(Err(error.into()));
-            }
+        if let Err(error) = queued
+            && let Some(done) = take(&done)
+        {
+            done(Err(error.into()));
         }
     }
 

@@ -52,10 +52,10 @@ impl Door {
                 None => Err(Refused::Token),
             };
         }
-        if let Some(shown) = basic(headers).map(|pair| digest(&pair)) {
-            if let Some((user, _)) = self.users.iter().find(|(_, known)| *known == shown) {
-                return Ok(Submitter::Basic { user: user.clone() });
-            }
+        if let Some(shown) = basic(headers).map(|pair| digest(&pair))
+            && let Some((user, _)) = self.users.iter().find(|(_, known)| *known == shown)
+        {
+            return Ok(Submitter::Basic { user: user.clone() });
         }
         if self.tokens.is_empty() && self.users.is_empty() {
             return Ok(Submitter::Anonymous { peer: peer.to_canonical().to_string() });

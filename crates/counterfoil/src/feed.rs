@@ -138,7 +138,9 @@ pub fn merge<E>(
     mut each: impl FnMut(&Feed, lines::Piece<'_>, ingest::lines::Taken<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut open: Vec<Open<'_>> = feeds.iter().map(Open::new).collect();
-    open.iter_mut().for_each(|file| file.advance(desk, observed_at));
+    for file in &mut open {
+        file.advance(desk, observed_at);
+    }
     let oldest = |file: &Open<'_>| file.next.as_ref().and_then(|next| next.taken.oldest);
     // The oldest stretch first; one without any time goes at once, right behind its predecessor (None sorts first).
     while let Some(file) = open.iter_mut().filter(|file| file.next.is_some()).min_by_key(|file| oldest(file)) {
@@ -169,7 +171,7 @@ pub fn run(
         }
         let arrival = lines::finish(desk, &feed.source(), taken, None, observed_at, Submitter::Local);
         sum.entries += arrival.drafts.len() as u64;
-        sum.add(keep(desk, &arrival)?);
+        sum.add(&keep(desk, &arrival)?);
         progress(piece.bytes.len() as u64);
         Ok::<_, NotKept>(())
     })?;
@@ -179,7 +181,7 @@ pub fn run(
         for feed in ids.into_values() {
             desk.watermarks.update(&feed.id, |mark| mark.complete_to = mark.complete_to.max(Some(complete_to)));
             sum.entries += 1;
-            sum.add(keep(desk, &last(feed, complete_to, observed_at))?);
+            sum.add(&keep(desk, &last(feed, complete_to, observed_at))?);
         }
         own::heartbeat(desk, &own::Life::of_import(), own::Phase::Last);
     }
@@ -236,7 +238,7 @@ pub fn bar(bytes: u64) -> ProgressBar {
 }
 
 impl Sum {
-    fn add(&mut self, receipt: Receipt) {
+    fn add(&mut self, receipt: &Receipt) {
         let first = self.range.map_or(receipt.first, |(first, _)| first);
         self.range = Some((first, receipt.last));
     }

@@ -153,17 +153,16 @@ impl Follower {
     fn find(&mut self, desk: &Arc<Desk>) -> Result<()> {
         let file = File::open(&self.path).with_context(|| format!("open {}", self.path.display()))?;
         let meta = file.metadata().with_context(|| format!("look at {}", self.path.display()))?;
-        if let Some(open) = self.open.last_mut() {
-            if open.inode == meta.ino() {
-                if meta.len() < open.mark.offset {
-                    let lost =
-                        format!("{} was truncated from at least {} bytes", self.path.display(), open.mark.offset);
-                    self.open.pop();
-                    self.gap(desk, "file_truncated", lost)?;
-                    return self.find(desk);
-                }
+        if let Some(open) = self.open.last()
+            && open.inode == meta.ino()
+        {
+            if meta.len() >= open.mark.offset {
                 return Ok(());
             }
+            let lost = format!("{} was truncated from at least {} bytes", self.path.display(), open.mark.offset);
+            self.open.pop();
+            self.gap(desk, "file_truncated", lost)?;
+            return self.find(desk);
         }
         let Some(print) = fingerprint(&file)? else { return Ok(()) }; // wait for a whole first line
         let mut offset = 0;
@@ -230,7 +229,7 @@ impl Follower {
             };
             let source =
                 lines::Source { id: &self.id, declared: &self.declared, zone: self.zone, format: &self.format };
-            let mut arrival = lines::arrival(desk, &source, piece, None, now(), Submitter::Local);
+            let mut arrival = lines::arrival(desk, &source, &piece, None, now(), Submitter::Local);
             self.open[at].mark.offset += bytes.len() as u64;
             arrival.position = Some(Position { source: key(&self.id), position: self.position() });
             match desk.submit_wait(Lane::Pull, arrival) {

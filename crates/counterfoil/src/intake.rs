@@ -121,13 +121,13 @@ async fn handle(State(intake): State<Arc<Intake>>, Extension(peer): Extension<Pe
     intake.seen.fetch_add(1, Ordering::Relaxed);
     let (parts, body) = request.into_parts();
     match intake.take(&parts, body, peer).await {
-        Ok(receipt) => accepted(receipt),
+        Ok(receipt) => accepted(&receipt),
         Err(problem) => problem.into_response(),
     }
 }
 
 /// 202 without a body (a Knative broker takes any other body for a CloudEvent) and with the entries.
-fn accepted(receipt: Receipt) -> Response {
+fn accepted(receipt: &Receipt) -> Response {
     let mut response = StatusCode::ACCEPTED.into_response();
     let entries = if receipt.first == receipt.last {
         receipt.first.to_string()
@@ -297,7 +297,7 @@ impl Intake {
             let source = lines::Source { id: &post.source, declared: &post.declared, zone: post.zone, format: &format };
             let last = piece.last;
             let complete_to = post.complete_to.filter(|_| last);
-            let arrival = lines::arrival(&self.desk, &source, piece, complete_to, now(), submitter.clone());
+            let arrival = lines::arrival(&self.desk, &source, &piece, complete_to, now(), submitter.clone());
             self.count_opaque(&post.source, &arrival.drafts);
             let held = self.budget.take(0).ok_or_else(|| self.not_taken(NotTaken::Busy, 0))?;
             let receipt = self.keep(Lane::Pull, arrival, held, begun).await?;

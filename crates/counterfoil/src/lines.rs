@@ -158,11 +158,11 @@ pub fn finish(
 pub fn arrival(
     desk: &Desk,
     source: &Source<'_>,
-    piece: Piece<'_>,
+    piece: &Piece<'_>,
     complete_to: Option<Time>,
     observed_at: Time,
     submitter: Submitter,
 ) -> Arrival {
-    let taken = take(desk, source, &piece, complete_to, observed_at);
+    let taken = take(desk, source, piece, complete_to, observed_at);
     finish(desk, source, taken, complete_to, observed_at, submitter)
 }

@@ -181,16 +181,22 @@ fn feed(story: &str, file: &File) -> Result<Feed> {
     })
 }
 
+/// Names and values.
+type Headers = Vec<(String, String)>;
+
+/// A recorded delivery, as far as it is sent again.
+#[derive(Deserialize)]
+struct Recorded {
+    headers: Headers,
+    body_b64: String,
+}
+
+/// Headers that a client sets by itself for the connection at hand.
+const OURS: [&str; 5] = ["host", "content-length", "accept-encoding", "connection", "transfer-encoding"];
+
 /// Headers and body of one recorded delivery.
-pub(super) fn delivery(line: &[u8]) -> Result<(Vec<(String, String)>, Vec<u8>)> {
-    #[derive(Deserialize)]
-    struct Recorded {
-        headers: Vec<(String, String)>,
-        body_b64: String,
-    }
+pub(super) fn delivery(line: &[u8]) -> Result<(Headers, Vec<u8>)> {
     let recorded: Recorded = serde_json::from_slice(line).context("read a recorded delivery")?;
-    // Those that the client sets by itself for the connection at hand.
-    const OURS: [&str; 5] = ["host", "content-length", "accept-encoding", "connection", "transfer-encoding"];
     let headers = recorded.headers.into_iter().filter(|(name, _)| !OURS.contains(&name.to_ascii_lowercase().as_str()));
     let body = STANDARD.decode(&recorded.body_b64).context("read a recorded body")?;
     Ok((headers.collect(), body))

@@ -1,5 +1,7 @@
 //! `counterfoil doctor` as a table.
 
+use std::fmt::Write as _;
+
 use comfy_table::{ContentArrangement, Table, presets};
 
 use super::{BAD, UNSURE, footer, paint, safe, span};
@@ -40,17 +42,18 @@ pub fn text(answer: &DoctorAnswer) -> String {
         out.push_str(&table.lines().map(|line| line.trim_end().to_owned() + "\n").collect::<String>());
     }
     let disk = answer.free_bytes.map_or_else(|| "disk: unknown".into(), |b| format!("{} MiB free", b >> 20));
-    out.push_str(&format!(
-        "ledger {} · {} entries, {} sealed · index {} behind · {disk}\n",
+    let _ = writeln!(
+        out,
+        "ledger {} · {} entries, {} sealed · index {} behind · {disk}",
         safe(&answer.origin, 80),
         answer.through.ledger,
         answer.sealed,
         answer.through.ledger.saturating_sub(answer.through.entries),
-    ));
+    );
     if answer.witnesses.is_empty() {
         let none =
             "witness: NONE. Nobody outside holds a checkpoint: who holds the signing key could rewrite all of this.";
-        out.push_str(&format!("{} Keep the output of `counterfoil checkpoint` elsewhere.\n", paint(BAD, none)));
+        let _ = writeln!(out, "{} Keep the output of `counterfoil checkpoint` elsewhere.", paint(BAD, none));
     }
     if answer.sources.iter().any(|s| s.complete_to.is_none()) {
         out.push_str(&paint(

@@ -67,7 +67,7 @@ pub(super) fn failure(out: &mut String, record: &Record) {
         out,
         "RULED OUT",
         ruled_out.map(|r| {
-            let entries: String = r.entries.iter().take(3).map(|e| format!(" #{e}")).collect();
+            let entries = refer(&r.entries, 3);
             format!("{}: {}{entries}", r.cause, safe(&r.why, 200))
         }),
     );
@@ -157,6 +157,14 @@ fn endpoint(end: &Endpoint) -> Option<String> {
     Some(line)
 }
 
+/// ` #12 #15`: the first entries of a list.
+fn refer(entries: &[u64], most: usize) -> String {
+    entries.iter().take(most).fold(String::new(), |mut text, entry| {
+        let _ = write!(text, " #{entry}"); // writing to a String cannot fail
+        text
+    })
+}
+
 /// Links with their grades; what is not linked says why.
 pub(super) fn links(out: &mut String, record: &Record) {
     for link in &record.links {
@@ -166,7 +174,7 @@ pub(super) fn links(out: &mut String, record: &Record) {
             LinkKind::FixedBy => "FIXED BY",
             LinkKind::Identity => "IDENTITY",
         };
-        let entries: String = link.entries.iter().take(4).map(|e| format!(" #{e}")).collect();
+        let entries = refer(&link.entries, 4);
         let line = match (&link.target, link.candidates) {
             (Some(target), _) => format!("{}  {} via {}{entries}", safe(target, 160), link.grade, safe(&link.via, 160)),
             (None, Some(n)) => format!("candidates: {n}{entries}"),

@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 
 /// How long anything may take before a test gives up: generous, since CI machines are slow and busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running server. Killed when dropped.
 pub(crate) struct Server {
@@ -108,7 +108,7 @@ impl Server {
 
     /// Records that a query finds.
     pub(crate) fn records(&self, query: &str) -> Vec<Value> {
-        let query: String = query.bytes().map(|b| format!("%{b:02X}")).collect();
+        let query = query.bytes().fold(String::new(), |text, byte| format!("{text}%{byte:02X}"));
         let (status, answer) = self.get(&format!("/api/v1/search?limit=1000&q={query}"));
         assert_eq!(status, 200, "{answer}");
         answer["hits"].as_array().unwrap().iter().filter_map(|hit| hit.get("record").cloned()).collect()

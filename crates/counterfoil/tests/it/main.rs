@@ -1,5 +1,7 @@
 //! Tests of the built program from outside, in one binary.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod api;
 mod common;
 mod crash;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -108,7 +109,6 @@ fn call(folder: &Path, port: u16, options: &[&str]) {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    use std::io::Write as _;
     let mut input = client.stdin.take().unwrap();
     let _ = input.write_all(b"GET / HTTP/1.1\r\nHost: ledger\r\nConnection: close\r\n\r\n");
     std::thread::sleep(Duration::from_millis(300)); // the client reads what comes until its input ends
@@ -131,7 +131,7 @@ fn failures_of_a_real_nginx_are_found_with_their_cause() {
     let log = folder.path().join("error.log");
     fs::write(
         &config,
-        format!("[[source]]\nname = \"ledger\"\nformat = \"nginx-error\"\npath = {:?}\nnamespace = \"payments\"\nworkload = \"ledger\"\n", log),
+        format!("[[source]]\nname = \"ledger\"\nformat = \"nginx-error\"\npath = {log:?}\nnamespace = \"payments\"\nworkload = \"ledger\"\n"),
     )
     .unwrap();
     let created = crate::common::program().arg("init").arg("--data").arg(&data).output().unwrap();
@@ -140,8 +140,8 @@ fn failures_of_a_real_nginx_are_found_with_their_cause() {
 
     call(folder.path(), port, &["-cert", "client.pem", "-key", "client.key"]);
     call(folder.path(), port, &[]);
-    let plain = format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    let _ = crate::common::try_request(([127, 0, 0, 1], port).into(), &plain, b"");
+    let plain = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let _ = crate::common::try_request(([127, 0, 0, 1], port).into(), plain, b"");
 
     let began = Instant::now();
     let of = |records: &[Value], failure: &str| {
