@@ -101,7 +101,9 @@ fn serial(text: &str) -> Option<String> {
         && text.bytes().any(|b| b.is_ascii_uppercase())
         && !text.bytes().any(|b| b.is_ascii_lowercase());
     if marked || capitals {
-        return Serial::from_hex(text).map(|serial| serial.to_string());
+        if let Some(serial) = Serial::from_hex(text) {
+            return Some(serial.to_string());
+        }
     }
     let (beginning, end) = text.split_once("..")?;
     (beginning.len() >= 4 && is_hex(beginning) && is_hex(end)).then(|| beginning.to_owned())
