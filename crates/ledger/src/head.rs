@@ -114,9 +114,8 @@ impl KeyList {
         });
         let list = Self(lines.collect::<Option<_>>()?);
         // Some key signs from the beginning, and none is taken back before it began.
-        let ordered = list.0.first()?.first == 0
-            && list.0.is_sorted_by_key(|line| line.first)
-            && list.0.iter().all(|line| line.end.is_none_or(|end| end >= line.first));
+        let ordered =
+            list.0.first()?.first == 0 && list.0.iter().all(|line| line.end.is_none_or(|end| end >= line.first));
         (ordered && list.to_text() == text).then_some(list)
     }
 
@@ -149,7 +148,8 @@ impl Signer {
         random(&mut seed)?;
         let key = Skey::from_seed(origin, &seed);
         for line in &mut list.0 {
-            line.end.get_or_insert(first);
+            // A second rollback can go back behind the first one.
+            line.end.get_or_insert(first.max(line.first));
         }
         list.0.push(KeyLine { first, end: None, vkey: key.vkey().clone() });
         folder.disk.make_dirs(&folder.path("keys"))?;

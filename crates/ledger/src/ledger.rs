@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 
 /// Notices that wait for the owner, at most; beyond, they are counted as lost.
 const NOTICES: usize = 1024;
+/// Journal segments of earlier openings that are left for the sealer to store in its own time.
+const SEGMENTS: usize = 4;
 /// Sources whose position is kept.
 const MAX_SOURCES: usize = 65_536;
 const MAX_SOURCE: usize = 1024;
@@ -186,7 +188,9 @@ impl Ledger {
         }
         // The tiles of the last checkpoint may have been lost with the power: write them again before anybody reads.
         sealer.remove_stale_partials()?;
-        if recovered.mended {
+        // A process that dies again and again begins a segment each time; they must not fill the disk.
+        let many = journal::segments(&folder.disk, &folder.journal())?.len() > SEGMENTS;
+        if recovered.mended || many {
             sealer.sync(Store::All)?;
         } else {
             sealer.seal()?;

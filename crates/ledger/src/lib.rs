@@ -8,7 +8,8 @@
 //! (`head`). The keeper's thread makes the next journal segment ahead and watches the space on disk (`keeper`).
 //!
 //! After a crash only the tail is read again (`recover`); if what was signed last is lost, [`accept_rollback`] keeps what is
-//! there and goes on under a new name (`salvage`). Anybody can read a folder ([`Reader`]) and check every byte of it ([`verify`]).
+//! there and goes on under a new name (`salvage`). Anybody can read a folder ([`Reader`]), take proofs from it (`proof`),
+//! and check every byte of it ([`verify`]).
 //!
 //! All writing to disk goes through `durable`, which has a simulated double, so that power cuts can be played. Formats are in
 //! docs/formats/.
@@ -27,6 +28,7 @@ mod merkle;
 mod note;
 mod notice;
 mod payload;
+mod proof;
 mod read;
 mod recover;
 mod salvage;
@@ -47,6 +49,7 @@ pub use merkle::{Hash, Tree, empty_root, leaf_hash, node_hash, verify_consistenc
 pub use note::{Checkpoint, Vkey};
 pub use notice::Notice;
 pub use payload::{Payload, PayloadRef, reference_in};
+pub use proof::verify_tlog_proof;
 pub use read::Reader;
 pub use salvage::accept_rollback;
 pub use shared::{Done, Lane, Receipt, SpaceLevel};

@@ -8,15 +8,13 @@ use crate::head::{Folder, KeyList, Positions, read_positions};
 use crate::journal::{Scan, scan_live};
 use crate::leaf::split_leaf;
 use crate::ledger::Ledger;
-use crate::merkle::{Hash, consistency_path, inclusion_path};
+use crate::merkle::Hash;
 use crate::note::Checkpoint;
 use crate::payload::reference_in;
+use crate::proof::{consistency, inclusion, tlog_proof};
 use crate::seal::day_of;
-use crate::tiles::{NodeReader, TileStore, WIDTH, tile_width};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use crate::tiles::{TileStore, WIDTH, tile_width};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -246,39 +244,4 @@ fn entries<'g>(
         }
     }
     Ok(found)
-}
-
-fn check_size(size: u64, sealed: u64) -> Result<(), Error> {
-    if size > sealed { Err(Error::NotSealed { size, sealed }) } else { Ok(()) }
-}
-
-fn inclusion(tiles: &TileStore, sealed: u64, index: u64, size: u64) -> Result<Vec<Hash>, Error> {
-    check_size(size, sealed)?;
-    if index >= size {
-        return Err(Error::NoEntry { index, size });
-    }
-    let mut nodes = NodeReader::new(tiles, sealed);
-    inclusion_path(index, size, &mut |height, n| nodes.node(height, n))
-}
-
-fn consistency(tiles: &TileStore, sealed: u64, old: u64, new: u64) -> Result<Vec<Hash>, Error> {
-    check_size(new, sealed)?;
-    check_size(old, new)?;
-    if old == 0 {
-        return Ok(Vec::new());
-    }
-    let mut nodes = NodeReader::new(tiles, sealed);
-    consistency_path(old, new, &mut |height, n| nodes.node(height, n))
-}
-
-fn tlog_proof(tiles: &TileStore, sealed: u64, note: &str, index: u64) -> Result<String, Error> {
-    if index >= sealed {
-        return Err(Error::NotSealed { size: index + 1, sealed });
-    }
-    let mut text = format!("c2sp.org/tlog-proof@v1\nindex {index}\n");
-    for hash in inclusion(tiles, sealed, index, sealed)? {
-        let _ = writeln!(text, "{}", BASE64_STANDARD.encode(hash));
-    }
-    let _ = write!(text, "\n{note}");
-    Ok(text)
 }

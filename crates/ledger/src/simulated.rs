@@ -158,6 +158,11 @@ impl SimDisk {
         self.state().fault = Some((step, fault));
     }
 
+    /// Takes back a fault that has not happened.
+    pub fn clear_fault(&self) {
+        self.state().fault = None;
+    }
+
     /// What the space guard sees from now on.
     pub fn set_space(&self, space: Space) {
         self.state().space = Some(space);

@@ -3,7 +3,7 @@
 
 use ledger::{
     Append, AppendError, Busy, Checkpoint, Config, Error, Lane, Ledger, Opened, Payload, Position, Reader, leaf_hash,
-    split_leaf, verify_consistency, verify_inclusion,
+    split_leaf, verify_consistency, verify_inclusion, verify_tlog_proof,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -47,7 +47,10 @@ fn what_is_appended_can_be_read_proved_and_found_again() {
         let checkpoint = Checkpoint::verify(&log.checkpoint(), [&vkey]).unwrap();
         let path = log.inclusion_proof(i, checkpoint.size).unwrap();
         assert!(verify_inclusion(&leaf_hash(&leaf), i, checkpoint.size, &path, &checkpoint.root));
-        assert!(log.tlog_proof(i).unwrap().ends_with(&*log.checkpoint()));
+        let proof = log.tlog_proof(i).unwrap();
+        assert_eq!(verify_tlog_proof(&proof, &leaf, [&vkey]).unwrap().0, i);
+        assert!(verify_tlog_proof(&proof, &body(i), [&vkey]).is_err());
+        assert!(verify_tlog_proof(&proof.replace("index ", "index 1"), &leaf, [&vkey]).is_err());
         if let Some(old) = old {
             let path = log.consistency_proof(old.size, checkpoint.size).unwrap();
             assert!(verify_consistency(old.size, &old.root, checkpoint.size, &checkpoint.root, &path));

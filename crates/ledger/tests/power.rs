@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
 use ledger::{
-    Append, Checkpoint, Config, Disk, Error, Fault, Lane, Ledger, Outcome, Payload, Position, SimDisk, VerifyOptions,
-    init, split_leaf, verify, verify_consistency,
+    Append, Checkpoint, Config, Disk, Error, Fault, Lane, Ledger, Notice, Outcome, Payload, Position, SimDisk,
+    VerifyOptions, accept_rollback, init, split_leaf, verify, verify_consistency,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -205,6 +205,7 @@ fn fault_pairs_on_every_durable_step() {
                 }
             };
             hit += u64::from(stopped);
+            world.sim.clear_fault();
             // Alternately: only the process ends, or the power goes too.
             if step % 2 == 0 {
                 let mut dice = dice(step);
@@ -218,4 +219,40 @@ fn fault_pairs_on_every_durable_step() {
     }
     // Threads race, so a run can have fewer steps than the one that was counted; most faults must have been met.
     assert!(hit > steps, "{hit} of {}", steps * 2);
+}
+
+/// A power cut at any step of accepting a rollback: at worst it has to be asked for again, and no entry or payload is lost by it.
+#[test]
+fn a_rollback_that_is_cut_off_can_be_accepted_again() {
+    let mut hit = 0;
+    for step in (1..400).step_by(3) {
+        let mut world = World::new();
+        init(&world.config, None).unwrap();
+        let log = world.check().unwrap();
+        world.work(&log, 20);
+        log.close().unwrap();
+        drop(log);
+        let note = |_: &Notice| b"null".to_vec();
+        world.sim.set_fault(world.sim.steps() + step, Fault::PowerCut);
+        let done = accept_rollback(&world.config, None, note).is_ok();
+        hit += u64::from(!done);
+        let mut dice = dice(step);
+        world.sim.power_on(&mut dice);
+        if Ledger::open(&world.config).is_err() {
+            assert!(!done, "step {step}");
+            accept_rollback(&world.config, None, note).unwrap();
+        }
+        // Checkpoints under the old origin are not those of the new one; entries stay.
+        world.checkpoints.clear();
+        let log = world.check().unwrap();
+        world.work(&log, 2);
+        log.close().unwrap();
+        let report =
+            verify(Path::new("/data"), &VerifyOptions { disk: world.config.disk.clone(), ..VerifyOptions::default() });
+        assert_eq!((report.outcome(), report.damaged), (Outcome::Verified, 0), "step {step}: {report}");
+        if done {
+            break;
+        }
+    }
+    assert!(hit > 5);
 }

@@ -89,6 +89,19 @@ fn a_torn_write_is_cut_and_said_once() {
 }
 
 #[test]
+fn dying_again_and_again_does_not_pile_up_segments() {
+    let (sim, config) = simulated();
+    for i in 0..30 {
+        let (log, _) = opened(&config);
+        add(&log, i, i + 1);
+        crash(&sim, log, false);
+        let is_segment = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "seg");
+        assert!(sim.files().iter().filter(is_segment).count() < 8);
+    }
+    assert_eq!(bodies(&opened(&config).0), (0..30).map(body).collect::<Vec<_>>());
+}
+
+#[test]
 fn damage_before_a_good_group_is_reported_and_filled() {
     let (sim, config) = simulated();
     let (log, _) = opened(&config);

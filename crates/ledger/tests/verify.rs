@@ -141,7 +141,7 @@ fn a_kept_checkpoint_refutes_a_log_that_was_cut_or_replaced() {
 fn our_log(entries: u64, with_payloads: bool) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::new(dir.path());
-    config.limits.segment_bytes = 512 << 10;
+    config.limits.segment_bytes = if with_payloads { 64 << 10 } else { 512 << 10 };
     config.limits.reserve_bytes = 8192;
     ledger::init(&config, Some("log.example/ours")).unwrap();
     let log = Ledger::open(&config).unwrap().ledger;
