@@ -38,7 +38,8 @@ pub fn unpack(path: &Path) -> Vec<u8> {
 
 /// The truth beside a recording.
 pub fn truth(folder: &Path) -> serde_json::Value {
-    serde_json::from_slice(&unpack(&folder.join("truth.json.gz"))).unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
+    serde_json::from_slice(&unpack(&folder.join("truth.json.gz")))
+        .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
 }
 
 /// Subfolders in order.
@@ -86,7 +87,8 @@ pub fn entries(folder: &Path, keep: impl Fn(&str, &Path) -> bool) -> Vec<Entry> 
 
 /// Recorded deliveries of one file that its sink took: one that it refused was never acknowledged, so it may be lost.
 pub fn accepted(folder: &Path, file: &str) -> Vec<Entry> {
-    let only = |_: &str, path: &Path| path.parent() == Some(folder) && path.file_name().is_some_and(|name| *name == *file);
+    let only =
+        |_: &str, path: &Path| path.parent() == Some(folder) && path.file_name().is_some_and(|name| *name == *file);
     read(folder, only, |line| {
         let row: serde_json::Value = serde_json::from_slice(line).unwrap_or_default();
         row["answered"].as_u64().is_none_or(|status| (200..300).contains(&status))
@@ -100,7 +102,8 @@ fn read(folder: &Path, keep: impl Fn(&str, &Path) -> bool, line: impl Fn(&[u8]) 
     let mut end = Time(i64::MIN);
     let mut sources = Vec::new();
     for (name, path) in logs(folder).into_iter().filter(|(name, path)| keep(name, path)) {
-        let bytes: Vec<u8> = unpack(&path).split_inclusive(|byte| *byte == b'\n').filter(|l| line(l)).flatten().copied().collect();
+        let bytes: Vec<u8> =
+            unpack(&path).split_inclusive(|byte| *byte == b'\n').filter(|l| line(l)).flatten().copied().collect();
         let Some(format) = Format::detect(&bytes[..bytes.len().min(64 * 1024)]) else { continue };
         let source = SourceId { cluster: DEFAULT_CLUSTER.into(), kind: format.kind(), name, instance: String::new() };
         sources.push(source.clone());
@@ -108,7 +111,8 @@ fn read(folder: &Path, keep: impl Fn(&str, &Path) -> bool, line: impl Fn(&[u8]) 
         let observed_at = Time::parse("2026-11-24T00:00:00Z").unwrap_or_default();
         for chunk in chunks(&bytes, LINES) {
             let declared = Declared::default();
-            let context = Context { source: &source, declared: &declared, zone: chrono_tz::UTC, observed_at, persons: &persons };
+            let context =
+                Context { source: &source, declared: &declared, zone: chrono_tz::UTC, observed_at, persons: &persons };
             let taken = take(&format, &context, &redactor, chunk, &start, None);
             start = start.after(chunk);
             end = end.max(taken.newest.unwrap_or(end));
@@ -138,7 +142,8 @@ fn read(folder: &Path, keep: impl Fn(&str, &Path) -> bool, line: impl Fn(&[u8]) 
         name: "counterfoil".into(),
         instance: String::new(),
     };
-    let draft = ingest::Draft { place: None, parser: "counterfoil/1", fact: Fact::Heartbeat(heartbeat), cut: Vec::new() };
+    let draft =
+        ingest::Draft { place: None, parser: "counterfoil/1", fact: Fact::Heartbeat(heartbeat), cut: Vec::new() };
     appends.push(Append { at: end, source: ours, drafts: vec![draft] });
     number(appends)
 }

@@ -310,7 +310,8 @@ fn edges(words: &Words, at: Time) -> Result<Fact, String> {
     let mut answers = Vec::new();
     for answer in &words.plain[5..] {
         let mut parts = answer.split(':');
-        let status = parts.next().and_then(|text| text.parse().ok()).ok_or_else(|| format!("`{answer}` is no answer"))?;
+        let status =
+            parts.next().and_then(|text| text.parse().ok()).ok_or_else(|| format!("`{answer}` is no answer"))?;
         let n = parts.next().map_or(Ok(1), str::parse).map_err(|_| format!("`{answer}` has no count"))?;
         answers.push(Answer { status, upstream: parts.next().map(Into::into), n, first: at, last });
     }
@@ -431,7 +432,13 @@ fn heartbeat(words: &Words, at: Time) -> Result<Fact, String> {
     let complete_to = Some(words.time("complete")?.unwrap_or(at));
     let mut sources = Vec::new();
     for name in &words.plain[2..] {
-        sources.push(Watermark { source: source(name)?, position: None, behind: Some(0), newest: Some(at), complete_to });
+        sources.push(Watermark {
+            source: source(name)?,
+            position: None,
+            behind: Some(0),
+            newest: Some(at),
+            complete_to,
+        });
     }
     Ok(Fact::Heartbeat(Heartbeat { life: "scenario".into(), phase: "beat".into(), sources }))
 }
@@ -472,7 +479,9 @@ fn has(record: &Record, key: &str, value: &str) -> bool {
     match key {
         "cause" => record.cause.as_ref().is_some_and(|cause| cause.word.as_str() == value),
         "standing" => record.cause.as_ref().is_some_and(|cause| cause.standing.as_str() == value),
-        "ruled_out" => record.cause.as_ref().is_some_and(|cause| cause.ruled_out.iter().any(|out| out.cause.as_str() == value)),
+        "ruled_out" => {
+            record.cause.as_ref().is_some_and(|cause| cause.ruled_out.iter().any(|out| out.cause.as_str() == value))
+        }
         "from" => ends(|detail| &detail.from.name),
         "to" => ends(|detail| &detail.to.name),
         "by" => ends(|detail| &detail.from.by),
@@ -485,8 +494,12 @@ fn has(record: &Record, key: &str, value: &str) -> bool {
         "commit" => target(LinkKind::Commit) == value,
         "fixed_by" => target(LinkKind::FixedBy) == value,
         "identity" => target(LinkKind::Identity) == value,
-        "missing" => record.missing.iter().any(|missing| missing.what.contains(value) || missing.source.contains(value)),
-        "without" => matches!(&record.state, State::Settled { without } if without.iter().any(|source| source.contains(value))),
+        "missing" => {
+            record.missing.iter().any(|missing| missing.what.contains(value) || missing.source.contains(value))
+        }
+        "without" => {
+            matches!(&record.state, State::Settled { without } if without.iter().any(|source| source.contains(value)))
+        }
         "summary" => record.summary.contains(value),
         "supports" => value.split(',').all(|entry| {
             let lines = record.evidence.iter().filter(|line| line.role == Role::Supports);
@@ -497,7 +510,8 @@ fn has(record: &Record, key: &str, value: &str) -> bool {
 }
 
 fn describe(record: &Record) -> String {
-    let cause = record.cause.as_ref().map(|cause| format!(" {} {}", cause.word, cause.standing.as_str())).unwrap_or_default();
+    let cause =
+        record.cause.as_ref().map(|cause| format!(" {} {}", cause.word, cause.standing.as_str())).unwrap_or_default();
     let missing: Vec<&str> = record.missing.iter().map(|missing| missing.what.as_str()).collect();
     let links: Vec<String> = record.links.iter().map(|link| format!("{:?}={:?}", link.what, link.target)).collect();
     format!("{} {}{cause} [{}] missing={missing:?} links={links:?}", record.kind, record.state.as_str(), record.summary)

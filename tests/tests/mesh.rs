@@ -1,5 +1,7 @@
 //! The live mesh recordings: what really happened beside what we say.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use std::{fmt::Write as _, path::Path};
 
 use model::{
@@ -34,7 +36,8 @@ const OTHER: [&str; 9] = [
 fn intervals(truth: &serde_json::Value) -> Vec<Interval> {
     let list = truth["intervals"].as_array().or(truth["causes"].as_array()).unwrap();
     let time = |value: &serde_json::Value| Time::parse(value.as_str().unwrap()).unwrap();
-    let hidden = |i: &serde_json::Value| i["visible"] == false && i["cause"] != "svid_expired_but_connection_kept_alive";
+    let hidden =
+        |i: &serde_json::Value| i["visible"] == false && i["cause"] != "svid_expired_but_connection_kept_alive";
     list.iter()
         .filter(|i| !OTHER.contains(&i["cause"].as_str().unwrap()) && !hidden(i))
         .map(|i| {
@@ -128,7 +131,12 @@ fn compare(folder: &Path, table: &mut String) -> (usize, usize, usize) {
             detail.source,
             record.state.as_str(),
             record.missing.iter().map(|missing| missing.what.as_str()).collect::<Vec<_>>().join("; "),
-            record.links.iter().map(|link| format!("{:?}={}", link.what, link.target.as_deref().unwrap_or("-"))).collect::<Vec<_>>().join(" "),
+            record
+                .links
+                .iter()
+                .map(|link| format!("{:?}={}", link.what, link.target.as_deref().unwrap_or("-")))
+                .collect::<Vec<_>>()
+                .join(" "),
         )
         .unwrap();
     }

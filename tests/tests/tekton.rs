@@ -1,5 +1,7 @@
 //! Everything recorded from real Tekton controllers folds to exactly the runs that there were.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,

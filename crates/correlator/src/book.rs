@@ -35,6 +35,8 @@ struct Written {
     digest: u64,
     /// It was settled at some time.
     settled: bool,
+    /// It settled without some sources, which may still pass.
+    without: bool,
     withdrawn: bool,
     to: Time,
 }
@@ -48,8 +50,14 @@ impl Book {
         self.0.get(id).is_some_and(|written| !written.withdrawn)
     }
 
+    /// It was written at some time, and may have been withdrawn since.
+    pub(crate) fn knows(&self, id: &str) -> bool {
+        self.0.contains_key(id)
+    }
+
+    /// Settled, and no source that could still pass is missing.
     pub(crate) fn is_settled(&self, id: &str) -> bool {
-        self.0.get(id).is_some_and(|written| written.settled)
+        self.0.get(id).is_some_and(|written| written.settled && !written.without)
     }
 
     /// Writes the draft when it says something new.
@@ -77,18 +85,23 @@ impl Book {
         record.missing.dedup();
         let content = serde_json::to_vec(&record).map(|bytes| digest(&[&bytes])).unwrap_or_default();
         let same = before.is_some_and(|written| written.digest == content && !written.withdrawn);
-        if same && (was_settled || draft.settled.is_none()) {
+        // The sources that it had settled without have passed after all.
+        let caught_up =
+            before.is_some_and(|written| written.without) && draft.settled.as_ref().is_some_and(Vec::is_empty);
+        if same && !caught_up && (was_settled || draft.settled.is_none()) {
             return;
         }
+        let without = !caught_up && draft.settled.as_ref().map_or(was_settled, |without| !without.is_empty());
         record.state = match draft.settled {
-            _ if was_settled => State::Revised,
+            _ if was_settled && !(same && caught_up) => State::Revised,
             Some(without) => State::Settled { without },
             None => State::Provisional,
         };
         record.revision = before.map_or(1, |written| written.revision.saturating_add(1));
         record.through = through;
         let settled = was_settled || matches!(record.state, State::Settled { .. });
-        let written = Written { revision: record.revision, digest: content, settled, withdrawn: false, to: record.to };
+        let to = record.to;
+        let written = Written { revision: record.revision, digest: content, settled, without, withdrawn: false, to };
         self.0.insert(record.id.0.clone(), written);
         if self.0.len() > limit {
             let oldest = self.0.iter().min_by_key(|(id, written)| (written.to, *id)).map(|(id, _)| id.clone());

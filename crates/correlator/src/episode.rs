@@ -289,9 +289,9 @@ impl Failures {
         for key in keys {
             for episode in self.episodes(&key, config).iter().filter(|episode| episode.last < end) {
                 let minutes = self.0.get_mut(&key);
-                minutes
-                    .into_iter()
-                    .for_each(|minutes| minutes.0.retain(|at, _| *at < episode.first.minute() || *at > episode.last));
+                if let Some(minutes) = minutes {
+                    minutes.0.retain(|at, _| *at < episode.first.minute() || *at > episode.last);
+                }
             }
         }
         self.0.retain(|_, minutes| !minutes.0.is_empty());

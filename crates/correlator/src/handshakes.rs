@@ -268,7 +268,7 @@ impl World<'_> {
         let behind: Vec<String> = asked
             .iter()
             .filter(|source| {
-                !self.store.sources.get(*source).and_then(|known| known.complete_to).is_some_and(|mark| mark >= end)
+                self.store.sources.get(*source).and_then(|known| known.complete_to).is_none_or(|mark| mark < end)
             })
             .map(ToString::to_string)
             .collect();
@@ -286,8 +286,7 @@ fn layer(what: What, cause: Cause) -> &'static str {
         (_, Cause::WrongIdentity) => "policy",
         (_, Cause::UpstreamDown) | (What::Line(Failure::ConnectFailed), _) => "connection",
         (_, Cause::ApplicationDown | Cause::ApplicationError | Cause::ApplicationTimeout | Cause::ClientGaveUp)
-        | (What::Answer(..), _)
-        | (What::Line(Failure::UpstreamTimedOut | Failure::UpstreamClosed), _) => "application",
+        | (What::Answer(..) | What::Line(Failure::UpstreamTimedOut | Failure::UpstreamClosed), _) => "application",
         _ => "tls",
     }
 }

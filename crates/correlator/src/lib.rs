@@ -87,15 +87,27 @@ pub struct Correlator {
     stale: Option<Time>,
     /// Keys with an episode that is not settled.
     pending: BTreeSet<FailureKey>,
+    /// Keys whose episodes settled without a source that never had a watermark; its first one brings them back.
+    waiting: BTreeSet<FailureKey>,
     /// Rotations that are not settled.
-    #[serde(with = "pairs")]
-    rotations: BTreeMap<(SourceId, Key), ()>,
+    rotations: BTreeSet<(SourceId, Key)>,
     /// Agents with steps since the last look, and ids of stalls written per agent.
     agents: BTreeSet<SourceId>,
     #[serde(with = "pairs")]
     stalls: BTreeMap<SourceId, BTreeSet<String>>,
     /// What imports of the present append say is complete; it holds when the append is over.
     marks: Vec<(SourceId, Time)>,
+}
+
+/// What is left to do for a key's episodes, least first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rest {
+    /// All settled.
+    Done,
+    /// Some settled without a source.
+    Waits,
+    /// Some are provisional.
+    Open,
 }
 
 /// A snapshot as written.
@@ -129,7 +141,8 @@ impl Correlator {
             aged: Time::default(),
             stale: None,
             pending: BTreeSet::new(),
-            rotations: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            rotations: BTreeSet::new(),
             agents: BTreeSet::new(),
             stalls: BTreeMap::new(),
             marks: Vec::new(),
@@ -188,6 +201,9 @@ impl Correlator {
         for (source, at) in std::mem::take(&mut self.marks) {
             let known = self.store.sources.entry(source).or_default();
             moved |= known.complete_to < Some(at);
+            if known.complete_to.is_none() {
+                self.pending.append(&mut self.waiting);
+            }
             known.complete_to = known.complete_to.max(Some(at));
         }
         moved
@@ -198,7 +214,10 @@ impl Correlator {
         let through = entry.index;
         match &entry.body.fact {
             Fact::Heartbeat(heartbeat) => {
-                heartbeat.sources.iter().for_each(|mark| self.store.watermark(mark));
+                let first = heartbeat.sources.iter().filter(|mark| self.store.watermark(mark)).count() > 0;
+                if first {
+                    self.pending.append(&mut self.waiting);
+                }
                 return true;
             }
             Fact::Run(run) => {
@@ -256,9 +275,6 @@ impl Correlator {
             Fact::Import(import) => {
                 self.store.import(entry, import);
                 self.marks.extend(import.complete_to.map(|at| (entry.body.source.clone(), at)));
-                for (draft, is) in self.world().blind(&entry.body.source) {
-                    self.blind(draft, is, through, out);
-                }
             }
             _ => {
                 self.store.source(entry);
@@ -277,7 +293,7 @@ impl Correlator {
         let key = Store::key(entry, step.occurred.at);
         if let Some(draft) = self.world().rotated(&source, &key) {
             if draft.settled.is_none() {
-                self.rotations.insert((source, key), ());
+                self.rotations.insert((source, key));
             }
             self.write(draft, through, out);
         }
@@ -285,9 +301,9 @@ impl Correlator {
 
     /// A failure came in: its record is written at once when it is the first of its episode.
     fn failed(&mut self, key: FailureKey, through: u64, out: &mut Vec<Record>) {
-        let new = self.failures.episodes(&key, &self.config).iter().any(|episode| !self.book.holds(&episode.id));
+        let new = self.failures.episodes(&key, &self.config).iter().any(|episode| !self.book.knows(&episode.id));
         if new {
-            self.write_failures(&key, Time(i64::MIN), through, out);
+            self.write_failures(&key, through, out);
         }
         self.pending.insert(key);
     }
@@ -305,20 +321,18 @@ impl Correlator {
             keys.extend(self.failures.0.keys().filter(touched).cloned());
         }
         for key in keys {
-            let settled = self.write_failures(&key, Time(i64::MIN), through, out);
-            if !settled && self.failures.0.contains_key(&key) {
-                self.pending.insert(key);
-            }
+            match self.write_failures(&key, through, out) {
+                Rest::Open => self.pending.insert(key),
+                Rest::Waits => self.waiting.insert(key),
+                Rest::Done => false,
+            };
         }
         self.look_at_runs(through, out);
         self.look_at_credentials(through, out);
         let sources: Vec<SourceId> = self.store.sources.keys().cloned().collect();
         for source in sources {
             for (draft, is) in self.world().blind(&source) {
-                // Growing counts are no news: a blind source is told once.
-                if is != self.book.holds(&draft.id) {
-                    self.blind(draft, is, through, out);
-                }
+                self.blind(draft, is, through, out);
             }
         }
     }
@@ -338,10 +352,10 @@ impl Correlator {
     }
 
     fn look_at_credentials(&mut self, through: u64, out: &mut Vec<Record>) {
-        for ((source, key), ()) in std::mem::take(&mut self.rotations) {
+        for (source, key) in std::mem::take(&mut self.rotations) {
             if let Some(draft) = self.world().rotated(&source, &key) {
                 if draft.settled.is_none() {
-                    self.rotations.insert((source, key), ());
+                    self.rotations.insert((source, key));
                 }
                 self.write(draft, through, out);
             }
@@ -368,16 +382,19 @@ impl Correlator {
         }
     }
 
-    /// Writes the episodes of a key from `since` on and withdraws ids that begin none any more. True when all settled.
-    fn write_failures(&mut self, key: &FailureKey, since: Time, through: u64, out: &mut Vec<Record>) -> bool {
-        let episodes = self.failures.episodes(key, &self.config);
+    /// Writes the episodes of a key and withdraws ids that begin none any more.
+    fn write_failures(&mut self, key: &FailureKey, through: u64, out: &mut Vec<Record>) -> Rest {
         let ids = self.failures.ids(key);
-        let mut all_settled = true;
-        for episode in episodes.iter().filter(|episode| episode.last >= since) {
-            match self.world().tell(episode) {
+        let mut rest = Rest::Done;
+        for episode in self.failures.episodes(key, &self.config) {
+            match self.world().tell(&episode) {
                 Told::By(by, draft) => self.book.withdraw(*draft, by, through, out),
                 Told::Own(draft) => {
-                    all_settled &= draft.settled.is_some() || self.book.is_settled(&draft.id);
+                    rest = rest.max(match &draft.settled {
+                        None if !self.book.is_settled(&draft.id) => Rest::Open,
+                        Some(without) if !without.is_empty() => Rest::Waits,
+                        _ => Rest::Done,
+                    });
                     for (_, id) in
                         ids.iter().filter(|(at, id)| *at > episode.first && *at <= episode.last && *id != episode.id)
                     {
@@ -388,7 +405,7 @@ impl Correlator {
                 }
             }
         }
-        all_settled
+        rest
     }
 
     fn write_run(&mut self, key: &runs::RunKey, through: u64, out: &mut Vec<Record>) {
@@ -404,9 +421,7 @@ impl Correlator {
     /// A source that turns out to see after all withdraws its record, by itself.
     fn blind(&mut self, draft: book::Draft, is: bool, through: u64, out: &mut Vec<Record>) {
         if is {
-            if !self.book.holds(&draft.id) {
-                self.write(draft, through, out);
-            }
+            self.write(draft, through, out);
         } else {
             let by = draft.id.clone();
             self.book.withdraw(draft, by, through, out);
@@ -424,7 +439,8 @@ impl Correlator {
         self.failures.age(end, &self.config);
         self.runs.age(end);
         self.book.age(end.plus_seconds(-self.config.reach_seconds));
-        self.rotations.retain(|(_, key), ()| key.0 >= end);
+        self.rotations.retain(|(_, key)| key.0 >= end);
         self.pending.retain(|key| self.failures.0.contains_key(key));
+        self.waiting.retain(|key| self.failures.0.contains_key(key));
     }
 }

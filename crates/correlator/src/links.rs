@@ -147,7 +147,7 @@ fn commits(run: &Fold, to: &Link) -> Vec<Link> {
         claims.filter_map(|claim| claim.revision.as_ref().map(|revision| (revision, claim.grade))).collect();
     let n = revisions.iter().map(|(revision, _)| revision).collect::<BTreeSet<_>>().len();
     let mut seen = BTreeSet::new();
-    let first = revisions.into_iter().filter(|(revision, _)| seen.insert(revision.to_string()));
+    let first = revisions.into_iter().filter(|(revision, _)| seen.insert(*revision));
     first
         .map(|(revision, grade)| Link {
             target: Some(revision.clone()),

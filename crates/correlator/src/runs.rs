@@ -113,7 +113,9 @@ impl Runs {
                 .iter()
                 .min_by_key(|(key, fold)| (fold.completed, fold.started, *key))
                 .map(|(key, _)| key.clone());
-            oldest.into_iter().for_each(|key| self.forget(&key));
+            if let Some(key) = oldest {
+                self.forget(&key);
+            }
             self.evicted += 1;
         }
         (key, new)

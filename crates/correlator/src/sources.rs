@@ -30,7 +30,7 @@ impl World<'_> {
         let ways = match source.kind {
             SourceKind::NginxError => vec![Blind {
                 word: "handshakes",
-                cannot_show: format!("failed handshakes of callers: NOT OBSERVABLE ({lines} lines, only {seen})"),
+                cannot_show: format!("failed handshakes of callers: NOT OBSERVABLE (levels seen: {seen})"),
                 fix: "error_log /var/log/nginx/error.log info;",
                 is: lines > 0 && !shows(&["info", "debug"]),
             }],
@@ -79,20 +79,20 @@ impl World<'_> {
             }
             _ => Vec::new(),
         };
+        // Only what hardly ever changes stands in it: a blind source is told once, not with every line.
         let at = known.oldest.unwrap_or_default();
-        let to = known.newest.unwrap_or(at);
-        ways.into_iter().map(|blind| (draft(source, &blind, at, to, known.entry, lines), blind.is)).collect()
+        ways.into_iter().map(|blind| (draft(source, &blind, at, known.entry), blind.is)).collect()
     }
 }
 
-fn draft(source: &SourceId, blind: &Blind, from: Time, to: Time, entry: Option<u64>, lines: u64) -> Draft {
+fn draft(source: &SourceId, blind: &Blind, from: Time, entry: Option<u64>) -> Draft {
     let says = "first entry of the source".into();
     Draft {
         id: record_id(&[b"source.blind", source.to_string().as_bytes(), blind.word.as_bytes()]),
         kind: RecordKind::SourceBlind,
         from,
-        to,
-        count: lines.max(1),
+        to: from,
+        count: 1,
         summary: format!("{source} cannot show {}", blind.cannot_show),
         detail: Detail::Blind(BlindDetail {
             source: source.clone(),

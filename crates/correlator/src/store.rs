@@ -327,10 +327,13 @@ impl Store {
         moved
     }
 
-    pub(crate) fn watermark(&mut self, mark: &Watermark) {
+    /// Takes a watermark. True when it is the source's first.
+    pub(crate) fn watermark(&mut self, mark: &Watermark) -> bool {
         let source = self.sources.entry(mark.source.clone()).or_default();
+        let first = source.complete_to.is_none() && mark.complete_to.is_some();
         source.complete_to = source.complete_to.max(mark.complete_to);
         source.newest = source.newest.max(mark.newest);
+        first
     }
 
     /// Forgets what lies beyond the reach.

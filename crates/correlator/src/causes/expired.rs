@@ -155,14 +155,14 @@ fn lifetime_of(store: &Store, id: Option<&str>) -> Option<i64> {
             };
             match step.event {
                 CredentialEvent::Signed => {
-                    step.not_after.filter(|_| !whose.contains("/spire/")).map(|end| prove(end - *at));
+                    if let Some(end) = step.not_after.filter(|_| !whose.contains("/spire/")) {
+                        prove(end - *at);
+                    }
                 }
                 CredentialEvent::Received => {
                     let fresh = issued.get(whose).is_some_and(|issued| *at - *issued < SECOND);
-                    step.ttl_seconds
-                        .filter(|_| fresh)
-                        .and_then(|ttl| i64::try_from(ttl).ok())
-                        .map(|ttl| prove(ttl * SECOND));
+                    let ttl = step.ttl_seconds.filter(|_| fresh).and_then(|ttl| i64::try_from(ttl).ok());
+                    prove(ttl.unwrap_or(0).saturating_mul(SECOND));
                 }
                 CredentialEvent::Renewing | CredentialEvent::Creating => {
                     if let (Some(before), Some(end)) = (issued.get(whose), step.replaces_not_after) {

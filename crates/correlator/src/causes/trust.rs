@@ -5,7 +5,7 @@ use model::{
     credential::CredentialEvent,
     edges::Direction,
     handshake::Side,
-    identity::SourceKind,
+    identity::{Serial, SourceKind},
     record::{Cause, Standing},
     time::SECOND,
 };
@@ -105,8 +105,7 @@ pub(crate) fn not_yet_valid(case: &Case<'_>) -> Finding {
     let issued = store.stepping(SourceKind::Spire).find_map(|source| {
         let around = store.steps_of(source, begin, begin.plus_seconds(20));
         around.into_iter().find(|(_, _, step)| {
-            let hit =
-                shown.serial.is_some() && step.serial.as_ref().map(|serial| serial.as_str()) == shown.serial.as_deref();
+            let hit = shown.serial.is_some() && step.serial.as_ref().map(Serial::as_str) == shown.serial.as_deref();
             let issue = matches!(step.event, CredentialEvent::Renewing | CredentialEvent::Creating);
             let ends = shown.not_after.zip(expired::lifetime(store, step.spiffe_id.as_deref().unwrap_or_default()));
             hit || issue && ends.is_some_and(|(end, life)| ((end - step.occurred.at) - life).abs() <= 2 * SECOND)
@@ -122,8 +121,9 @@ pub(crate) fn not_yet_valid(case: &Case<'_>) -> Finding {
         .calls
         .iter()
         .filter(|((source, direction, _), _)| {
-            *direction == Direction::Out && store.addresses(source, episode.first).contains(caller)
-                || *direction == Direction::Out && store.endpoint_of(source, episode.first).name == case.from.name
+            *direction == Direction::Out
+                && (store.addresses(source, episode.first).contains(caller)
+                    || store.endpoint_of(source, episode.first).name == case.from.name)
         })
         .filter_map(|(_, calls)| calls.statuses.get(&400))
         .filter(|(first, last)| first.0 - episode.first.0 < near * SECOND && episode.first.0 - last.0 < near * SECOND)
