@@ -228,7 +228,7 @@ fn every_way_to_ask() {
 fn a_value_of_the_wrong_type_is_said_with_its_place() {
     let made = made();
     for (query, what) in [
-        ("ns:shop count:many", "column 12: `count` is a whole number, `many` is none"),
+        ("ns:shop count:many", "column 15: `count` is a whole number, `many` is none"),
         ("count:1*", "column 7: `count` is a number: no wildcards"),
         ("time:yesterday", "column 6: `time` is a time, `yesterday` is none; such as"),
         ("time:2026*", "column 6: `time` is a time: no wildcards"),
