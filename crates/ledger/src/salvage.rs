@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Restores service when `head` is missing, ahead, or signed other entries: keeps what can be read, goes on under a new origin
 /// and key, and appends as the first entry under it the body that `body` makes of the notice ([`Notice::RolledBack`]).
 ///
-/// Reads all entries, so it can take long. Afterwards [`Ledger::open`] works.
+/// Reads all entries, so it can take long. Afterwards [`crate::Ledger::open`] works.
 ///
 /// # Errors
 /// Those of reading and writing; [`Error::Locked`] while the ledger is open; [`Error::BadOrigin`] also if the new origin is the old one.

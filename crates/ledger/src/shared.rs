@@ -340,3 +340,59 @@ pub(crate) fn sizes(jobs: &[Job]) -> [usize; LANES] {
     }
     sizes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Clock;
+    use crate::durable::Disk;
+    use std::path::PathBuf;
+
+    fn shared() -> Shared {
+        let folder = Folder { disk: Disk::Real, dir: PathBuf::new(), head: PathBuf::new() };
+        let tail = Tail {
+            groups: VecDeque::new(),
+            bytes: 0,
+            unseen: 0,
+            committed: 0,
+            sealed: 0,
+            synced: 0,
+            note: "".into(),
+            writer_done: false,
+            failed: false,
+        };
+        let limits = Limits { push_bytes: 100, pull_bytes: 60, ..Limits::default() };
+        let (notices, _) = std::sync::mpsc::sync_channel(1);
+        let clock = Running::start(&Clock::System);
+        Shared::new(folder, limits, clock, tail, Positions::new(), Arc::default(), notices)
+    }
+
+    fn job(lane: Lane, bytes: usize) -> Job {
+        let done: Done = Box::new(|_| {});
+        Job { lane, bodies: vec![], payload: None, position: None, bytes, done, since: Instant::now() }
+    }
+
+    #[test]
+    fn those_who_do_not_come_back_go_first_and_budgets_last_until_the_answer() {
+        let shared = shared();
+        for (lane, bytes) in [(Lane::Pull, 30), (Lane::Pull, 30), (Lane::Push, 40), (Lane::Own, 1), (Lane::Push, 50)] {
+            assert_eq!(shared.enqueue(job(lane, bytes)), Ok(()));
+        }
+        assert_eq!(shared.enqueue(job(Lane::Pull, 1)), Err(AppendError::Busy(Busy::Queue)));
+        assert_eq!(shared.enqueue(job(Lane::Push, 11)), Err(AppendError::Busy(Busy::Queue)));
+        let lanes = |jobs: &[Job]| jobs.iter().map(|job| (job.lane, job.bytes)).collect::<Vec<_>>();
+        let first = shared.take(95).unwrap();
+        assert_eq!(lanes(&first), [(Lane::Own, 1), (Lane::Push, 40), (Lane::Push, 50)]);
+        assert!(shared.oldest_wait().is_some());
+        // Taken is not answered.
+        assert_eq!(shared.enqueue(job(Lane::Push, 11)), Err(AppendError::Busy(Busy::Queue)));
+        shared.answered(sizes(&first));
+        assert_eq!(shared.enqueue(job(Lane::Push, 100)), Ok(()));
+        // One append is taken whatever its size.
+        assert_eq!(lanes(&shared.take(50).unwrap()), [(Lane::Push, 100)]);
+        assert_eq!(lanes(&shared.take(50).unwrap()), [(Lane::Pull, 30)]);
+        shared.fail("enough");
+        assert!(shared.take(50).is_none());
+        assert_eq!(shared.enqueue(job(Lane::Own, 1)), Err(AppendError::Failed("enough".into())));
+    }
+}

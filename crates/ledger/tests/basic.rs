@@ -172,3 +172,21 @@ fn a_lane_that_is_full_is_busy_and_the_other_is_not() {
     assert!(log.append_wait(Append::one(Lane::Push, body(0))).is_ok());
     assert_eq!((log.stats().refused_pull, log.stats().refused_push), (1, 0));
 }
+
+#[test]
+fn receipts_come_in_the_order_of_the_indices() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    ledger::init(&config, None).unwrap();
+    let log = open(&config);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    for i in 0..300 {
+        let sender = sender.clone();
+        log.append(Append::one(Lane::Push, body(i)), move |receipt| sender.send((i, receipt.unwrap().first)).unwrap())
+            .unwrap();
+    }
+    drop(sender);
+    assert_eq!(receiver.iter().collect::<Vec<_>>(), (0..300).map(|i| (i, i)).collect::<Vec<_>>());
+    assert_eq!(log.wait_beyond(299, LONG), 300);
+    assert!(log.stats().groups < 300, "what waits is written together");
+}
