@@ -115,7 +115,7 @@ impl<'l> Draft<'l> {
     fn named(&mut self, field: Field, namespace: Option<&str>, name: &str) {
         match namespace {
             Some(namespace) if !namespace.is_empty() && !name.is_empty() => {
-                self.put(field, &format!("{namespace}/{name}"))
+                self.put(field, &format!("{namespace}/{name}"));
             }
             _ => self.put(field, name),
         }

@@ -273,9 +273,9 @@ pub struct Layout {
     pub stored: Handle,
 }
 
-impl Layout {
+impl Default for Layout {
     /// Builds the schema from the table.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let mut builder = SchemaBuilder::new();
         let mut handles = Vec::with_capacity(Field::ALL.len());
         let mut parts = Vec::with_capacity(Field::ALL.len());
@@ -309,7 +309,9 @@ impl Layout {
         let stored = builder.add_bytes_field("_stored", STORED);
         Self { schema: builder.build(), handles, parts, order, stored }
     }
+}
 
+impl Layout {
     /// tantivy's handle of a field.
     pub fn handle(&self, field: Field) -> Handle {
         self.handles[field as usize]

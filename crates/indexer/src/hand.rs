@@ -34,19 +34,18 @@ pub fn hand(text: &str) -> Hand {
             return taken("a digest", format!("digest:{digest}"));
         }
     }
-    if let Some(rest) = text.strip_prefix("p-") {
-        if rest.len() == 32 && is_hex(rest) {
-            return taken("a person's reference", format!("person:{text}"));
-        }
+    if text.strip_prefix("p-").is_some_and(|rest| rest.len() == 32 && is_hex(rest)) {
+        return taken("a person's reference", format!("person:{text}"));
     }
     if is_uid(text) {
         return taken("a uid", format!("uid:{text} OR trigger.event_id:{text}"));
     }
     // `handshake.failed/7Q2M4X`, as answers print it.
-    if let Some((kind, id)) = text.split_once('/') {
-        if kind.contains('.') && is_record_id(id) {
-            return taken("a record id", format!("id:{id}"));
-        }
+    if let Some((kind, id)) = text.split_once('/')
+        && kind.contains('.')
+        && is_record_id(id)
+    {
+        return taken("a record id", format!("id:{id}"));
     }
     if is_record_id(text) && text.bytes().any(|b| b.is_ascii_uppercase()) {
         return taken("a record id", format!("id:{text}"));
@@ -100,10 +99,10 @@ fn serial(text: &str) -> Option<String> {
     let capitals = text.len() >= 8
         && text.bytes().any(|b| b.is_ascii_uppercase())
         && !text.bytes().any(|b| b.is_ascii_lowercase());
-    if marked || capitals {
-        if let Some(serial) = Serial::from_hex(text) {
-            return Some(serial.to_string());
-        }
+    if (marked || capitals)
+        && let Some(serial) = Serial::from_hex(text)
+    {
+        return Some(serial.to_string());
     }
     let (beginning, end) = text.split_once("..")?;
     (beginning.len() >= 4 && is_hex(beginning) && is_hex(end)).then(|| beginning.to_owned())

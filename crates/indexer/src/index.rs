@@ -99,7 +99,7 @@ impl Index {
     /// Opens the index in `folder`, or creates it there. [`IndexError::Rebuild`]: what is there is of another version or
     /// damaged, and was not touched.
     pub fn open(folder: &Path, config: &Config) -> Result<Self, IndexError> {
-        let layout = Layout::new();
+        let layout = Layout::default();
         fs::create_dir_all(folder).map_err(|error| IndexError::derived("create")(error.into()))?;
         let exists =
             folder.join("meta.json").try_exists().map_err(|error| IndexError::derived("open")(error.into()))?;

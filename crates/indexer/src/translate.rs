@@ -49,7 +49,7 @@ impl Translator<'_> {
         if node.asks(&[Field::State, Field::Id]) {
             return Ok(query);
         }
-        let withdrawn = self.exact(self.layout.handle(Field::State), "withdrawn");
+        let withdrawn = exact(self.layout.handle(Field::State), "withdrawn");
         Ok(Box::new(BooleanQuery::new(vec![(Occur::Must, query), (Occur::MustNot, withdrawn)])))
     }
 
@@ -150,18 +150,14 @@ impl Translator<'_> {
         IndexError::Query(QueryError::at(self.text, at, what))
     }
 
-    fn exact(&self, handle: Handle, value: &str) -> Box<dyn Query> {
-        Box::new(TermQuery::new(Term::from_field_text(handle, value), IndexRecordOption::Basic))
-    }
-
     fn keyword(&self, field: Field, matching: Match, value: &str) -> Box<dyn Query> {
         let handle = self.layout.handle(field);
-        let exact = self.exact(handle, value);
+        let whole = exact(handle, value);
         match (matching, self.layout.part(field)) {
             (Match::Prefix, _) if value.chars().count() >= SHORTEST_PREFIX => begins(field, handle, value),
-            (Match::LastPart, Some(part)) => any(vec![exact, self.exact(part, value)]),
-            (Match::Dotted, _) => any(vec![exact, begins(field, handle, &format!("{value}."))]),
-            (Match::Whole | Match::Prefix | Match::LastPart, _) => exact,
+            (Match::LastPart, Some(part)) => any(vec![whole, exact(part, value)]),
+            (Match::Dotted, _) => any(vec![whole, begins(field, handle, &format!("{value}."))]),
+            (Match::Whole | Match::Prefix | Match::LastPart, _) => whole,
         }
     }
 
@@ -264,6 +260,10 @@ impl Translator<'_> {
 /// A digest without its algorithm is SHA-256's.
 fn whole(field: Field, value: &str) -> String {
     if field == Field::Digest && !value.contains(':') { format!("sha256:{value}") } else { value.to_owned() }
+}
+
+fn exact(handle: Handle, value: &str) -> Box<dyn Query> {
+    Box::new(TermQuery::new(Term::from_field_text(handle, value), IndexRecordOption::Basic))
 }
 
 fn any(mut queries: Vec<Box<dyn Query>>) -> Box<dyn Query> {

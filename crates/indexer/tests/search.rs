@@ -1,4 +1,5 @@
 //! A small index made by hand: every alias, every way to match, paging, replacement, and what a crash leaves.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use indexer::{Config, Cursor, FoundRecord, Hit, Index, IndexError, Search};
 use model::{Entry, Record, Time, record::RecordId};
@@ -233,7 +234,7 @@ fn a_value_of_the_wrong_type_is_said_with_its_place() {
         ("time:yesterday", "column 6: `time` is a time, `yesterday` is none; such as"),
         ("time:2026*", "column 6: `time` is a time: no wildcards"),
         ("summary:[a TO b]", "column 9: `summary` has words, not an order"),
-        ("comit:3b1f", "column 1: there is no field `comit`; did you mean `commit`?"),
+        ("comit:3b1f", "column 1: there is no field `comit`; did you mean `commit` or `count`?"),
     ] {
         match made.index.search(&asked(query)) {
             Err(IndexError::Query(error)) => assert!(error.to_string().starts_with(what), "{query}: {error}"),

@@ -163,11 +163,9 @@ fn pieces() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn no_text_panics_and_every_place_is_in_it(query in prop_oneof![pieces(), any::<String>()]) {
-        if let Err(error) = parse(&query) {
-            if let Some(at) = error.at {
-                prop_assert!(at.start <= query.len() && at.end <= query.len());
-                prop_assert!(error.column >= 1);
-            }
+        if let Err(QueryError { at: Some(at), column, .. }) = parse(&query) {
+            prop_assert!(at.start <= query.len() && at.end <= query.len());
+            prop_assert!(column >= 1);
         }
     }
 
