@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "",
         "identity:app-7",
         "identity:app-7 credential.event:signed time:[2026-11-23T00:00 TO 2026-11-23T01:00]",
-        "serial:000A",
+        "serial:9E37",
         "signed app-7",
         "identity:*p-7",
         "NOT credential.event:signed",
@@ -84,10 +84,11 @@ fn leaf(index: u64) -> String {
     let at =
         model::Time::from_millis(1_795_392_000_000).0.saturating_add(i64::try_from(index).unwrap_or(0) * 100_000_000);
     let at = model::Time(at);
-    let event = if index.is_multiple_of(2) { "signed" } else { "received" };
+    let event = if (index / 1000).is_multiple_of(2) { "signed" } else { "received" };
     let app = index % 1000;
+    let serial = index.wrapping_mul(0x9E37_79B9_7F4A_7C15); // spread, as serials are
     format!(
         r#"{{"recorded_at":"{at}","tick":{index},"append":{index},"part":[1,1]}}
-{{"v":1,"source":{{"cluster":"default","kind":"spire","name":"server"}},"parser":"bench/1","observed_at":"{at}","submitter":{{"by":"local"}},"fact":{{"credential":{{"occurred":{{"at":"{at}"}},"event":"{event}","spiffe_id":"spiffe://example.org/ns/shop/sa/app-{app}","serial":"{index:032X}","message":"{event} X509 SVID for app-{app}"}}}}}}"#
+{{"v":1,"source":{{"cluster":"default","kind":"spire","name":"server"}},"parser":"bench/1","observed_at":"{at}","submitter":{{"by":"local"}},"fact":{{"credential":{{"occurred":{{"at":"{at}"}},"event":"{event}","spiffe_id":"spiffe://example.org/ns/shop/sa/app-{app}","serial":"{serial:016X}","message":"{event} X509 SVID for app-{app}"}}}}}}"#
     )
 }
