@@ -127,13 +127,7 @@ fn read(folder: &Path, keep: impl Fn(&str, &Path) -> bool, line: impl Fn(&[u8]) 
         phase: "last".into(),
         sources: sources
             .into_iter()
-            .map(|source| Watermark {
-                source,
-                position: None,
-                behind: None,
-                newest: Some(end),
-                complete_to: Some(end.plus_seconds(600)),
-            })
+            .map(|source| Watermark { source, position: None, behind: None, newest: Some(end), complete_to: Some(end) })
             .collect(),
     };
     let ours = SourceId {

@@ -170,6 +170,9 @@ impl World<'_> {
         }
         evidence.append(&mut finding.evidence);
         finding.asked.insert(key.source.clone());
+        if finding.cause.word == Cause::ApplicationError && key.side == Side::Server {
+            evidence.extend(self.behind_it(episode));
+        }
         let mut links: Vec<Link> = Vec::new();
         if let Some(known) = &finding.identity {
             links.push(Link {
@@ -241,6 +244,19 @@ impl World<'_> {
         }
     }
 
+    /// Calls of the same workload that failed meanwhile: an application answers errors when what it calls fails.
+    fn behind_it(&self, episode: &Episode) -> Vec<Evidence> {
+        let own = |other: &Episode| other.key.side == Side::Client && same_unit(&other.key.source, &episode.key.source);
+        let failing =
+            self.lines(episode).filter(|other| own(other) && self.store.upstream(other) == Some(Upstream::Peer));
+        let line = |other: Episode| {
+            let (at, sample) = other.samples.into_iter().next()?;
+            let says = format!("its own calls to {} fail meanwhile, see {}", other.key.peer, other.id);
+            Some(Evidence { entry: sample.entry, at, role: Role::Context, says, times: None })
+        };
+        failing.filter_map(line).take(3).collect()
+    }
+
     /// Edges that the called side had before the episode and did not use during it.
     fn hidden_edges(&self, episode: &Episode) -> BTreeSet<String> {
         let mut hidden = BTreeSet::new();
@@ -284,9 +300,10 @@ impl World<'_> {
 fn layer(what: What, cause: Cause) -> &'static str {
     match (what, cause) {
         (_, Cause::WrongIdentity) => "policy",
-        (_, Cause::UpstreamDown) | (What::Line(Failure::ConnectFailed), _) => "connection",
+        (_, Cause::UpstreamDown) => "connection",
         (_, Cause::ApplicationDown | Cause::ApplicationError | Cause::ApplicationTimeout | Cause::ClientGaveUp)
         | (What::Answer(..) | What::Line(Failure::UpstreamTimedOut | Failure::UpstreamClosed), _) => "application",
+        (What::Line(Failure::ConnectFailed), _) => "connection",
         _ => "tls",
     }
 }

@@ -338,14 +338,8 @@ impl Fold {
     /// Who made it: the API server's audit (authenticated), its own annotations (asserted).
     fn started_by(&self, store: &Store) -> Vec<ActorClaim> {
         let resource = format!("{}s", self.kind.as_str().to_lowercase());
-        let created = store.actions.0.values().filter(|noted| {
-            let action = &noted.fact;
-            let same = match &action.uid {
-                Some(uid) => *uid == self.uid,
-                None => action.name.as_ref() == Some(&self.name) && action.namespace.as_ref() == Some(&self.namespace),
-            };
-            action.verb == "create" && action.resource == resource && action.subresource.is_none() && same
-        });
+        let name = format!("{}/{}", self.namespace, self.name);
+        let created = store.creations(&resource, &self.uid).chain(store.creations(&resource, &name));
         let mut claims: Vec<ActorClaim> = created
             .filter(|noted| noted.fact.status.is_none_or(|status| status < 300))
             .map(|noted| ActorClaim {

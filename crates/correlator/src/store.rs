@@ -117,6 +117,9 @@ pub(crate) struct Store {
     #[serde(with = "pairs")]
     pub(crate) steps: BTreeMap<SourceId, Timeline<Credential>>,
     pub(crate) actions: Timeline<Action>,
+    /// Who created a run: by resource and uid, or by resource and `namespace/name` when the uid is not known.
+    #[serde(with = "pairs")]
+    created: BTreeMap<(String, String), BTreeSet<Key>>,
     /// Looks at Kubernetes objects by uid.
     pub(crate) workloads: BTreeMap<String, Looks>,
     /// By caller's address, then (called source, certificate).
@@ -202,6 +205,9 @@ impl Store {
 
     pub(crate) fn action(&mut self, entry: &Entry, action: &Action, config: &Config) {
         let key = Self::key(entry, action.occurred.at);
+        if let Some(object) = created(action) {
+            self.created.entry(object).or_default().insert(key.clone());
+        }
         self.actions.0.insert(key, Noted { entry: entry.index, fact: action.clone() });
         let lost = shrink(&mut self.actions.0, config.max_facts);
         self.lose(lost);
@@ -343,6 +349,7 @@ impl Store {
             timeline.0 = timeline.0.split_off(&end);
         }
         self.actions.0 = self.actions.0.split_off(&end);
+        self.created.retain(|_, keys| keys.iter().any(|key| *key >= end));
         self.calls.retain(|_, calls| calls.last >= end.0);
         for certificates in self.shown.values_mut() {
             certificates.0.retain(|_, shown| shown.last >= end.0);
@@ -355,6 +362,12 @@ impl Store {
             self.evicted += 1;
             self.forgotten = self.forgotten.max(Some(at));
         }
+    }
+
+    /// Requests that created that object of Tekton.
+    pub(crate) fn creations(&self, resource: &str, object: &str) -> impl Iterator<Item = &Noted<Action>> {
+        let keys = self.created.get(&(resource.to_owned(), object.to_owned()));
+        keys.into_iter().flatten().filter_map(|key| self.actions.0.get(key))
     }
 
     /// Steps of one source between two times.
@@ -379,6 +392,14 @@ impl Store {
             })
         })
     }
+}
+
+/// The run that a request created.
+fn created(action: &Action) -> Option<(String, String)> {
+    let is = action.verb == "create" && action.resource.ends_with("runs") && action.subresource.is_none();
+    let named = || Some(format!("{}/{}", action.namespace.as_deref()?, action.name.as_deref()?));
+    let object = action.uid.clone().or_else(named).filter(|_| is)?;
+    Some((action.resource.clone(), object))
 }
 
 /// Keeps the smaller of two claims, so that arrival does not matter.

@@ -277,6 +277,12 @@ fn short(step: &Credential) -> String {
 /// A newer certificate existed: why did the holder not use it?
 fn not_in_use(case: &Case<'_>, id: &str, address: &str, holder: &str, newer: &Issue) -> Finding {
     let store = case.store;
+    // A renewal that is the only sign of recovery from a trouble carries no cause alone: without it the trouble would.
+    if !recovered_surely(store, id, newer, case.episode.first) {
+        return Finding::undetermined()
+            .context(newer.at, newer.entry, format!("a certificate was issued for {id} right after a trouble"))
+            .lacks("a second sign that the agent had recovered", named(&newer.agent));
+    }
     let (from, to) = (Time(newer.at.0 - newer.at.0.rem_euclid(SECOND)), case.episode.last);
     let issued =
         |finding: Finding| finding.supports(newer.at, newer.entry, format!("a newer certificate was issued for {id}"));
@@ -348,6 +354,20 @@ fn not_in_use(case: &Case<'_>, id: &str, address: &str, holder: &str, newer: &Is
         finding = finding.context(*at, *entry, "loaded; the failures ended");
     }
     finding
+}
+
+/// No trouble of the agent stands right before the renewal, or two facts say that it was over.
+fn recovered_surely(store: &Store, id: &str, newer: &Issue, first: Time) -> bool {
+    let steps = store.steps_of(&newer.agent, Time(i64::MIN), first);
+    let is_ok = |step: &Credential| is_issue(step) || step.event == CredentialEvent::AgentRenewed;
+    let trouble =
+        steps.iter().filter(|(at, _, step)| *at <= newer.at && cause_of(step).is_some()).map(|(at, ..)| *at).max();
+    let Some(trouble) = trouble else { return true };
+    let by_agent = steps.iter().filter(|(at, _, step)| *at > trouble && is_ok(step)).count();
+    let signed = store.stepping(SourceKind::Spire).flat_map(|source| store.steps_of(source, trouble, first));
+    let signed =
+        signed.filter(|(_, _, step)| step.event == CredentialEvent::Signed && step.spiffe_id.as_deref() == Some(id));
+    by_agent + signed.count() >= 2
 }
 
 /// Error logs of the process that presents the identity from that address.
