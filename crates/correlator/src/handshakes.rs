@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use model::{
-    SourceId, Time,
+    Grade, SourceId, Time,
     edges::Direction,
     handshake::{Failure, Side},
     identity::SourceKind,
@@ -61,7 +61,12 @@ impl World<'_> {
         let peer = if key.peer.is_empty() {
             Endpoint { name: "?".into(), by: "not in the line".into(), ..Endpoint::default() }
         } else {
-            self.store.endpoint_at(&key.peer, at)
+            let mut peer = self.store.endpoint_at(&key.peer, at);
+            if let Some(name) = self.retried(episode).filter(|_| peer.by == "address") {
+                // The access line of a retried request names the upstream group; its last address is another one.
+                peer = Endpoint { name, grade: Grade::Inferred, by: "upstream that was tried again".into(), ..peer };
+            }
+            peer
         };
         match key.side {
             Side::Server => (peer, own),
@@ -76,6 +81,18 @@ impl World<'_> {
             }
             Side::Client => (own, peer),
         }
+    }
+
+    /// The name of the only upstream group that requests of this source were retried in during the episode.
+    fn retried(&self, episode: &Episode) -> Option<String> {
+        let mut names = BTreeSet::new();
+        for ((source, direction, peer), calls) in &self.store.calls {
+            let meanwhile = calls.retried.is_some_and(|(first, last)| episode.overlaps(first, last, 5));
+            if *direction == Direction::Out && same_unit(source, &episode.key.source) && meanwhile {
+                names.insert(self.store.endpoint_at(peer, episode.first).name);
+            }
+        }
+        names.pop_first().filter(|_| names.is_empty() && episode.key.side == Side::Client)
     }
 
     /// What is to be said of an episode.

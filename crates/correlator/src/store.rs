@@ -98,6 +98,8 @@ pub(crate) struct Calls {
     pub(crate) last: Time,
     pub(crate) requests: u64,
     pub(crate) names: BTreeSet<String>,
+    /// First and last request that went to another upstream before this one.
+    pub(crate) retried: Option<(Time, Time)>,
     /// Per status: first and last time.
     #[serde(with = "pairs")]
     pub(crate) statuses: BTreeMap<u16, (Time, Time)>,
@@ -257,6 +259,7 @@ impl Store {
             last: row.last,
             requests: 0,
             names: BTreeSet::new(),
+            retried: None,
             statuses: BTreeMap::new(),
         });
         calls.first = calls.first.min(row.first);
@@ -264,6 +267,10 @@ impl Store {
         calls.requests += row.requests;
         calls.names.extend(row.upstream_name.clone().filter(|name| !name.is_empty() && name != "-"));
         for answer in &row.answers {
+            if answer.upstream.as_ref().is_some_and(|upstream| upstream.contains(',')) {
+                let (first, last) = calls.retried.unwrap_or((answer.first, answer.last));
+                calls.retried = Some((first.min(answer.first), last.max(answer.last)));
+            }
             let span = calls.statuses.entry(answer.status).or_insert((answer.first, answer.last));
             *span = (span.0.min(answer.first), span.1.max(answer.last));
         }

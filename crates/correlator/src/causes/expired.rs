@@ -330,6 +330,19 @@ fn not_in_use(case: &Case<'_>, id: &str, address: &str, holder: &str, newer: &Is
             .lacks(format!("that nothing of it is missing up to {}", case.episode.first), named(log))
             .asking(log);
     }
+    let undelivered = store
+        .siblings(log, SourceKind::SpiffeHelper)
+        .iter()
+        .flat_map(|helper| store.steps_of(helper, from, case.episode.first))
+        .filter(|(_, _, step)| matches!(step.event, CredentialEvent::Delivered | CredentialEvent::DeliveryFailed))
+        .max_by_key(|(at, entry, _)| (*at, *entry))
+        .filter(|(_, _, step)| step.event == CredentialEvent::DeliveryFailed);
+    if let Some((at, entry, step)) = undelivered {
+        return issued(Finding::undetermined())
+            .context(at, entry, short(step))
+            .lacks("that the new certificate reached the disk", format!("spiffe-helper of {holder}"))
+            .asking(log);
+    }
     let mut finding = issued(Finding::consistent(Cause::NotReloaded))
         .rules_out(Cause::TokenNotRotated, "the certificate was renewed", vec![newer.entry])
         .rules_out(Cause::ServerUnreachable, "the certificate was renewed", vec![newer.entry])

@@ -92,31 +92,26 @@ pub(crate) fn not_yet_valid(case: &Case<'_>) -> Finding {
     // Clocks differ by less than this in any case of interest.
     let near = 3600;
     let shown = store.shown.get(host(caller)).into_iter().flat_map(|list| list.0.values());
-    let mut future: Vec<&Shown> = shown
-        .filter(|shown| {
-            shown.not_before.is_some_and(|begin| begin > shown.first && episode.overlaps(shown.first, begin, 5))
-        })
-        .collect();
-    future.sort_by_key(|shown| (shown.first, shown.entry));
-    let Some(shown) = future.first() else { return undecided() };
+    let mut during: Vec<&Shown> = shown.filter(|shown| episode.overlaps(shown.first, shown.last, 5)).collect();
+    during.sort_by_key(|shown| (shown.first, shown.entry));
+    for shown in &during {
+        if let Some((at, entry)) = issued(case, shown).filter(|(at, _)| *at > shown.first.plus_seconds(2)) {
+            let early = (at - shown.first) / SECOND;
+            return Finding::established(Cause::ClockSkew)
+                .supports(
+                    shown.first,
+                    shown.entry,
+                    format!("shown {early} s before it was issued, by the checking side's clock"),
+                )
+                .supports(at, entry, "SPIRE issued it then, and back-dated it: by its clock it is valid")
+                .rules_out(Cause::NotYetValid, "the certificate was valid when it was issued", vec![entry]);
+        }
+    }
+    let future = |shown: &&&Shown| shown.not_before.is_some_and(|begin| begin > shown.first);
+    let Some(shown) = during.iter().find(future) else { return undecided() };
     let begin = shown.not_before.unwrap_or(shown.first);
     let ahead = (begin - shown.first) / SECOND;
     let says = format!("the certificate is valid from {begin}, {ahead} s after it was shown");
-    let issued = store.stepping(SourceKind::Spire).find_map(|source| {
-        let around = store.steps_of(source, begin, begin.plus_seconds(20));
-        around.into_iter().find(|(_, _, step)| {
-            let hit = shown.serial.is_some() && step.serial.as_ref().map(Serial::as_str) == shown.serial.as_deref();
-            let issue = matches!(step.event, CredentialEvent::Renewing | CredentialEvent::Creating);
-            let ends = shown.not_after.zip(expired::lifetime(store, step.spiffe_id.as_deref().unwrap_or_default()));
-            hit || issue && ends.is_some_and(|(end, life)| ((end - step.occurred.at) - life).abs() <= 2 * SECOND)
-        })
-    });
-    if let Some((at, entry, _)) = issued {
-        return Finding::established(Cause::ClockSkew)
-            .supports(shown.first, shown.entry, says)
-            .supports(at, entry, "SPIRE issued it then, and back-dated it: by its clock it is valid")
-            .rules_out(Cause::NotYetValid, "the certificate was valid when it was issued", vec![entry]);
-    }
     let caller_saw = store
         .calls
         .iter()
@@ -138,6 +133,27 @@ pub(crate) fn not_yet_valid(case: &Case<'_>) -> Finding {
             .lacks(format!("why the caller's clock says {first}"), "a time that both sides share"),
         None => undecided(),
     }
+}
+
+/// When SPIRE issued the certificate: by its serial, or by its end (forward join).
+fn issued(case: &Case<'_>, shown: &Shown) -> Option<(Time, u64)> {
+    let store = case.store;
+    let from = shown.first.plus_seconds(-case.config.reach_seconds);
+    let to = shown.first.plus_seconds(3600);
+    let whose = store.whose(shown).map(|known| known.spiffe_id);
+    store.stepping(SourceKind::Spire).find_map(|source| {
+        store.steps_of(source, from, to).into_iter().find_map(|(at, entry, step)| {
+            let serial = step.serial.as_ref().map(Serial::as_str);
+            let same_serial =
+                serial.is_some() && serial == shown.serial.as_deref() && step.event == CredentialEvent::Signed;
+            let issue = matches!(step.event, CredentialEvent::Renewing | CredentialEvent::Creating)
+                && step.spiffe_id.is_some()
+                && step.spiffe_id == whose;
+            let life = expired::lifetime(store, step.spiffe_id.as_deref().unwrap_or_default());
+            let same_end = shown.not_after.zip(life).is_some_and(|(end, life)| ((end - at) - life).abs() <= 2 * SECOND);
+            (same_serial || issue && same_end).then_some((at, entry))
+        })
+    })
 }
 
 /// The peer sent an alert: what it says about itself or us, as far as it can be believed.
