@@ -51,7 +51,8 @@ impl World<'_> {
         let served = episode.servers.iter().find_map(|server| service(server));
         let upstream = self.store.upstream(episode);
         let called = key.side == Side::Server || upstream == Some(Upstream::OwnApplication);
-        if let Some((name, namespace)) = served.filter(|_| called && own.by == "source name") {
+        if let Some((name, namespace)) = served.filter(|_| called && own.by == "source name" && !own.name.contains('/'))
+        {
             own.name = format!("{namespace}/{name}");
             own.by = "server name".into();
         }
@@ -354,6 +355,7 @@ const fn concerned(cause: Cause, side: Side) -> Side {
 fn same_end(a: &Endpoint, b: &Endpoint) -> bool {
     match (&a.address, &b.address) {
         (Some(a), Some(b)) if !crate::topology::is_local(a) && !crate::topology::is_local(b) => a == b,
+        _ if a.spiffe_id.is_some() && a.spiffe_id == b.spiffe_id => true,
         _ => {
             let tail = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
             let both = a.name.contains('/') && b.name.contains('/');

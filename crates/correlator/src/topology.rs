@@ -340,6 +340,11 @@ impl Store {
             (end.grade, end.by) = (Grade::Asserted, "declared".into());
         } else if let Some(pod) = pod {
             self.name_by_pod(&mut end, &pod.fact);
+        } else if let Some(known) = self.identity_named(&[&source.name]) {
+            // A source called like an account stays that workload while its SPIFFE ID is the wrong one.
+            end.name =
+                account(&known.spiffe_id).map_or_else(|| source.name.clone(), |(ns, name)| format!("{ns}/{name}"));
+            (end.grade, end.by) = (Grade::Inferred, "source name".into());
         } else if let Some((namespace, name)) = identity.as_ref().and_then(|known| account(&known.spiffe_id)) {
             end.name = format!("{namespace}/{name}");
             (end.grade, end.by) = (Grade::Inferred, identity.as_ref().map_or("", |known| known.by).into());
