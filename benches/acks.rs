@@ -38,11 +38,18 @@ fn main() {
     let mut rates = [Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
         for (n, (name, to)) in
-            [("counterfoil serve (202 after fsync)", counterfoil), ("bare axum (read body, 202, nothing kept)", bare)].into_iter().enumerate()
+            [("counterfoil serve (202 after fsync)", counterfoil), ("bare axum (read body, 202, nothing kept)", bare)]
+                .into_iter()
+                .enumerate()
         {
             let (rate, times) = load(to, &body);
             let at = |share: f64| {
-                #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
+                #[expect(
+                    clippy::cast_precision_loss,
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "an index"
+                )]
                 let index = ((times.len() - 1) as f64 * share) as usize;
                 times[index].as_secs_f64() * 1000.0
             };
