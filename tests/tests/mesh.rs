@@ -6,7 +6,7 @@ use std::{fmt::Write as _, path::Path};
 
 use model::{
     Record, Time,
-    record::{Cause, Detail, HandshakeDetail, Standing},
+    record::{Cause, Detail, HandshakeDetail, LinkKind, Standing},
 };
 use scenarios::{fold, recording};
 
@@ -169,6 +169,43 @@ fn causes_of_the_stories_are_right_or_undetermined() {
     assert!(of >= 4, "{of} intervals");
     assert!(right * 10 >= of * 9, "{right} of {of} right\n{table}");
     assert_eq!(wrong, 0, "{table}");
+}
+
+#[test]
+fn runs_behind_the_stories_are_those_of_the_truth_and_never_an_innocent_one() {
+    let (mut caused, mut fixed) = (0, 0);
+    for folder in recording::folders("stories") {
+        let truth = recording::truth(&folder);
+        let innocent: Vec<&str> =
+            truth["innocent_runs"].as_array().unwrap().iter().filter_map(|run| run["uid"].as_str()).collect();
+        let records: Vec<Record> = fold(&recording::entries(&folder, |_, _| true)).into_values().collect();
+        let told = handshakes(&records);
+        for link in told.iter().flat_map(|(record, _)| &record.links) {
+            assert!(!link.uid.as_deref().is_some_and(|uid| innocent.contains(&uid)), "{link:?}");
+        }
+        let causes = truth["causes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|cause| !OTHER.contains(&cause["cause"].as_str().unwrap()));
+        for (cause, interval) in causes.filter(|cause| cause["visible"] != false).zip(intervals(&truth)) {
+            let uid = |run: &serde_json::Value| run["uid"].as_str().map(str::to_owned);
+            let mine =
+                told.iter().filter(|(record, detail)| same_edge(detail, &interval) && overlaps(record, &interval));
+            let mut seen = 0;
+            for (record, _) in mine.filter(|(record, _)| word(record).0 == interval.cause) {
+                let link = |what| record.links.iter().find(|link| link.what == what).and_then(|link| link.uid.clone());
+                assert_eq!(link(LinkKind::FixedBy), uid(&cause["fixed_by_run"]), "{}", record.summary);
+                // A run that put the workload there is linked whether or not it is to blame; none did here otherwise.
+                assert_eq!(link(LinkKind::Run), uid(&cause["caused_by_run"]), "{}", record.summary);
+                seen += 1;
+                caused += usize::from(!cause["caused_by_run"].is_null());
+                fixed += usize::from(!cause["fixed_by_run"].is_null());
+            }
+            assert!(seen > 0, "{}", interval.cause);
+        }
+    }
+    assert!(caused >= 2 && fixed >= 4, "{caused} caused, {fixed} fixed");
 }
 
 #[test]

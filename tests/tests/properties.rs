@@ -177,7 +177,7 @@ fn without_spire_the_stories_fall_back_to_undetermined() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn order_and_duplicates_do_not_matter(
@@ -213,7 +213,7 @@ proptest! {
         let mut n = 0;
         less.retain(|_| {
             n += 1;
-            keep[n % keep.len()] || n % 7 != 0
+            keep[n % keep.len()] || n % 2 != 0
         });
         assert_weaker(folders[which], &whole, &definite(&less), "some facts");
     }

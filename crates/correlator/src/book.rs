@@ -38,6 +38,7 @@ struct Written {
     /// It settled without some sources, which may still pass.
     without: bool,
     withdrawn: bool,
+    kind: RecordKind,
     to: Time,
 }
 
@@ -101,7 +102,15 @@ impl Book {
         record.through = through;
         let settled = was_settled || matches!(record.state, State::Settled { .. });
         let to = record.to;
-        let written = Written { revision: record.revision, digest: content, settled, without, withdrawn: false, to };
+        let written = Written {
+            revision: record.revision,
+            digest: content,
+            settled,
+            without,
+            withdrawn: false,
+            kind: record.kind,
+            to,
+        };
         self.0.insert(record.id.0.clone(), written);
         if self.0.len() > limit {
             let oldest = self.0.iter().min_by_key(|(id, written)| (written.to, *id)).map(|(id, _)| id.clone());
@@ -134,9 +143,9 @@ impl Book {
         });
     }
 
-    /// Forgets records that ended before `end`.
+    /// Forgets records that ended before `end`, but for runs: Tekton tells old runs again after each restart.
     pub(crate) fn age(&mut self, end: Time) {
-        self.0.retain(|_, written| written.to >= end);
+        self.0.retain(|_, written| written.to >= end || written.kind == RecordKind::RunCompleted);
     }
 }
 

@@ -18,6 +18,7 @@ mod credentials;
 mod episode;
 mod finding;
 mod handshakes;
+mod index;
 mod late;
 mod links;
 mod pairs;
@@ -437,7 +438,6 @@ impl Correlator {
         let end = self.store.now.plus_seconds(-self.config.reach_seconds);
         self.store.age(&self.config);
         self.failures.age(end, &self.config);
-        self.runs.age(end);
         self.book.age(end.plus_seconds(-self.config.reach_seconds));
         self.rotations.retain(|(_, key)| key.0 >= end);
         self.pending.retain(|key| self.failures.0.contains_key(key));

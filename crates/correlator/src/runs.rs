@@ -74,7 +74,7 @@ pub(crate) struct Fold {
     pub(crate) changed: u64,
 }
 
-/// All runs.
+/// All runs, up to a number: their age does not matter, since Tekton tells them all again after each restart.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Runs {
     #[serde(with = "pairs")]
@@ -132,18 +132,6 @@ impl Runs {
             }
         }
         self.by_pod.retain(|_, run| run != key);
-    }
-
-    /// Forgets settled runs that ended before `end`.
-    pub(crate) fn age(&mut self, end: Time) {
-        let old = |fold: &Fold| fold.completed.or(fold.started).or(fold.created).is_some_and(|at| at < end);
-        let keys: Vec<RunKey> = self.by_key.iter().filter(|(_, fold)| old(fold)).map(|(key, _)| key.clone()).collect();
-        keys.iter()
-            .filter(|key| !self.open.contains(*key))
-            .cloned()
-            .collect::<Vec<_>>()
-            .iter()
-            .for_each(|key| self.forget(key));
     }
 
     /// The child that a parent lists, when an event of it was seen.

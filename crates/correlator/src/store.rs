@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{
     Entry, Fact, SourceId, Time,
     action::Action,
-    credential::{Credential, CredentialEvent},
+    credential::Credential,
     edges::{Direction, EdgeRow, Edges},
     entry::Place,
     identity::{Declared, SourceKind},
@@ -19,7 +19,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Config, pairs};
+use crate::{Config, index::Index, pairs, topology::host};
 
 /// Orders facts of one source: time, place, and the entry's index only where a fact has no place.
 pub(crate) type Key = (Time, Option<Place>, u64);
@@ -128,6 +128,8 @@ pub(crate) struct Store {
     pub(crate) shown: BTreeMap<String, Certificates>,
     #[serde(with = "pairs")]
     pub(crate) calls: BTreeMap<(SourceId, Direction, String), Calls>,
+    /// Ways into the collections above.
+    index: Index,
     /// Repeat keys with the tick of their first sighting.
     #[serde(with = "pairs")]
     seen: BTreeMap<u64, u64>,
@@ -201,6 +203,7 @@ impl Store {
         let at = step.occurred.at;
         let timeline = self.steps.entry(entry.body.source.clone()).or_default();
         timeline.0.insert(Self::key(entry, at), Noted { entry: entry.index, fact: step.clone() });
+        self.index.step(step, entry.index);
         let lost = shrink(&mut timeline.0, config.max_steps);
         self.lose(lost);
     }
@@ -229,6 +232,7 @@ impl Store {
             looks.0.remove(&next);
         }
         looks.0.insert(at, Noted { entry: entry.index, fact: workload.clone() });
+        self.index.pod(workload);
         if self.workloads.len() > config.max_facts {
             let newest = |looks: &Looks| looks.0.keys().next_back().copied();
             let oldest =
@@ -274,6 +278,7 @@ impl Store {
             let span = calls.statuses.entry(answer.status).or_insert((answer.first, answer.last));
             *span = (span.0.min(answer.first), span.1.max(answer.last));
         }
+        self.index.call(row.direction, &row.peer, &calls.names);
         if self.calls.len() > config.max_facts {
             let oldest = self.calls.iter().min_by_key(|(key, calls)| (calls.last, *key)).map(|(key, _)| key.clone());
             let lost = oldest.and_then(|key| self.calls.remove(&key)).map(|calls| calls.last);
@@ -362,6 +367,17 @@ impl Store {
             certificates.0.retain(|_, shown| shown.last >= end.0);
         }
         self.shown.retain(|_, certificates| !certificates.0.is_empty());
+        let mut index = Index::default();
+        for noted in self.steps.values().flat_map(|timeline| timeline.0.values()) {
+            index.step(&noted.fact, noted.entry);
+        }
+        for ((_, direction, peer), calls) in &self.calls {
+            index.call(*direction, peer, &calls.names);
+        }
+        for noted in self.workloads.values().flat_map(|looks| looks.0.values()) {
+            index.pod(&noted.fact);
+        }
+        self.index = index;
     }
 
     fn lose(&mut self, lost: Option<Time>) {
@@ -390,14 +406,27 @@ impl Store {
 
     /// The SPIFFE ID that a server signed that serial for.
     pub(crate) fn signed(&self, serial: &str) -> Option<(&str, u64)> {
-        self.stepping(SourceKind::Spire).find_map(|source| {
-            self.steps[source].0.values().find_map(|noted| {
-                let step = &noted.fact;
-                let hit = step.event == CredentialEvent::Signed
-                    && step.serial.as_ref().is_some_and(|number| number.as_str() == serial);
-                if hit { step.spiffe_id.as_deref().map(|id| (id, noted.entry)) } else { None }
-            })
-        })
+        self.index.signed.get(serial).map(|(id, entry)| (id.as_str(), *entry))
+    }
+
+    /// Every workload identity that SPIRE's or a helper's lines name.
+    pub(crate) fn identities(&self) -> &BTreeSet<String> {
+        &self.index.identities
+    }
+
+    /// Names that callers' configurations give the upstreams at an address, whatever the port.
+    pub(crate) fn names_for(&self, address: &str) -> BTreeSet<String> {
+        self.index.names.get(host(address)).cloned().unwrap_or_default()
+    }
+
+    /// Looks at pods that had that address at some time.
+    pub(crate) fn pods_by_address(&self, address: &str) -> impl Iterator<Item = &Looks> {
+        self.index.by_address.get(address).into_iter().flatten().filter_map(|uid| self.workloads.get(uid))
+    }
+
+    /// Looks at pods of that name.
+    pub(crate) fn pods_by_name(&self, name: &str) -> impl Iterator<Item = &Looks> {
+        self.index.by_name.get(name).into_iter().flatten().filter_map(|uid| self.workloads.get(uid))
     }
 }
 

@@ -13,7 +13,7 @@ use model::{
 
 use crate::{
     episode::Episode,
-    store::{Noted, Shown, Store},
+    store::{Looks, Noted, Shown, Store},
 };
 
 /// An identity and how it is known.
@@ -73,6 +73,14 @@ pub(crate) fn same_unit(a: &SourceId, b: &SourceId) -> bool {
     a.cluster == b.cluster && a.name == b.name && a.instance == b.instance
 }
 
+/// The look at a pod that holds at that time, if it lived then as far as the lists tell.
+fn alive(looks: &Looks, at: Time) -> Option<&Noted<Workload>> {
+    let seen = looks.0.range(..=at).next_back().or_else(|| looks.0.iter().next()).map(|(_, noted)| noted)?;
+    let born = seen.fact.created.is_none_or(|created| created <= at);
+    let gone = looks.0.values().filter_map(|noted| noted.fact.deleted).min().is_some_and(|end| end < at);
+    (seen.fact.kind == "Pod" && born && !gone).then_some(seen)
+}
+
 /// What an upstream is to the source that called it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Upstream {
@@ -118,9 +126,9 @@ impl Store {
         let mut found = BTreeSet::new();
         for (source, known) in self.sources.iter().filter(|(source, _)| same_unit(source, unit)) {
             found.extend(known.listens.iter().map(|socket| host(socket).to_owned()));
-            let pods: BTreeSet<&String> = known.pods.iter().chain([&source.name, &source.instance]).collect();
-            for noted in self.pods(at).filter(|noted| pods.contains(&noted.fact.name)) {
-                found.extend(noted.fact.addresses.iter().cloned());
+            for name in known.pods.iter().chain([&source.name, &source.instance]) {
+                let pods = self.pods_by_name(name).filter_map(|looks| alive(looks, at));
+                found.extend(pods.flat_map(|noted| noted.fact.addresses.iter().cloned()));
             }
         }
         found.retain(|address| !is_local(address) && !address.starts_with("0.0.0.0"));
@@ -129,12 +137,18 @@ impl Store {
 
     /// The process that listens on that address, when exactly one does.
     pub(crate) fn unit_at(&self, address: &str, at: Time) -> Option<SourceId> {
+        let address = host(address);
+        if is_local(address) {
+            return None;
+        }
+        let pod = self.pod_at(address, at).map(|noted| &noted.fact.name);
         let mut found: Option<&SourceId> = None;
-        for source in self.sources.keys().filter(|s| matches!(s.kind, SourceKind::NginxError | SourceKind::NginxAccess))
-        {
-            if found.is_some_and(|other| same_unit(other, source))
-                || !self.addresses(source, at).contains(host(address))
-            {
+        for (source, known) in &self.sources {
+            let nginx = matches!(source.kind, SourceKind::NginxError | SourceKind::NginxAccess);
+            let listens = || known.listens.iter().any(|socket| host(socket) == address);
+            let is_pod =
+                || pod.is_some_and(|pod| known.pods.contains(pod) || source.name == *pod || source.instance == *pod);
+            if !nginx || found.is_some_and(|other| same_unit(other, source)) || !(listens() || is_pod()) {
                 continue;
             }
             if found.is_some() {
@@ -145,21 +159,12 @@ impl Store {
         found.cloned()
     }
 
-    /// Last look at every pod that existed at that time, as far as the lists tell.
-    pub(crate) fn pods(&self, at: Time) -> impl Iterator<Item = &Noted<Workload>> {
-        self.workloads.values().filter_map(move |looks| {
-            let seen = looks.0.range(..=at).next_back().or_else(|| looks.0.iter().next()).map(|(_, noted)| noted)?;
-            let born = seen.fact.created.is_none_or(|created| created <= at);
-            let gone = looks.0.values().filter_map(|noted| noted.fact.deleted).min().is_some_and(|end| end < at);
-            (seen.fact.kind == "Pod" && born && !gone).then_some(seen)
-        })
-    }
-
     /// The pod at that address at that time, the youngest when a list still names an older one.
     pub(crate) fn pod_at(&self, address: &str, at: Time) -> Option<&Noted<Workload>> {
-        let host = host(address);
-        self.pods(at)
-            .filter(|noted| noted.fact.addresses.iter().any(|known| known == host))
+        let address = host(address);
+        self.pods_by_address(address)
+            .filter_map(|looks| alive(looks, at))
+            .filter(|noted| noted.fact.addresses.iter().any(|known| known == address))
             .max_by_key(|noted| (noted.fact.created, noted.fact.uid.clone()))
     }
 
@@ -219,19 +224,13 @@ impl Store {
             });
         }
         let (name, namespace) = service(common_name(shown.subject.as_deref()?)?)?;
-        let id = self.identities().into_iter().find(|id| account(id) == Some((namespace, name)))?;
+        let id = self.identities().iter().find(|id| account(id) == Some((namespace, name)))?.clone();
         Some(Known {
             spiffe_id: id,
             grade: Grade::Inferred,
             by: "subject of the certificate",
             entries: vec![shown.entry],
         })
-    }
-
-    /// Every workload identity that SPIRE's or a helper's lines name.
-    pub(crate) fn identities(&self) -> BTreeSet<String> {
-        let steps = self.steps.values().flat_map(|timeline| timeline.0.values());
-        steps.filter_map(|noted| noted.fact.spiffe_id.clone()).filter(|id| !id.contains("/spire/")).collect()
     }
 
     /// The identity that answers or calls at an address at that time.
@@ -241,12 +240,12 @@ impl Store {
         }
         if let Some(pod) = self.pod_at(address, at) {
             let wanted = pod.fact.service_account.as_deref();
-            let id = self.identities().into_iter().find(|id| {
+            let id = self.identities().iter().find(|id| {
                 account(id).is_some_and(|(namespace, name)| namespace == pod.fact.namespace && Some(name) == wanted)
             });
             if let Some(spiffe_id) = id {
                 return Some(Known {
-                    spiffe_id,
+                    spiffe_id: spiffe_id.clone(),
                     grade: Grade::Inferred,
                     by: "service account of the pod",
                     entries: vec![pod.entry],
@@ -257,11 +256,17 @@ impl Store {
             return Some(known);
         }
         let names = self.names_for(address);
-        let exact = names.iter().find_map(|name| service(name)).and_then(|(name, namespace)| {
-            self.identities().into_iter().find(|id| account(id) == Some((namespace, name)))
-        });
+        let exact = names
+            .iter()
+            .find_map(|name| service(name))
+            .and_then(|(name, namespace)| self.identities().iter().find(|id| account(id) == Some((namespace, name))));
         if let Some(spiffe_id) = exact {
-            return Some(Known { spiffe_id, grade: Grade::Inferred, by: "service name", entries: Vec::new() });
+            return Some(Known {
+                spiffe_id: spiffe_id.clone(),
+                grade: Grade::Inferred,
+                by: "service name",
+                entries: Vec::new(),
+            });
         }
         self.identity_named(&names.iter().map(String::as_str).collect::<Vec<_>>())
     }
@@ -404,12 +409,6 @@ impl Store {
             (end.grade, end.by) = (Grade::Unknown, "address".into());
         }
         end
-    }
-
-    /// Names that callers' configurations give an address (by host, every port).
-    pub(crate) fn names_for(&self, address: &str) -> BTreeSet<String> {
-        let out = self.calls.iter().filter(|((_, direction, _), _)| *direction == Direction::Out);
-        out.filter(|((_, _, peer), _)| host(peer) == host(address)).flat_map(|(_, calls)| calls.names.clone()).collect()
     }
 
     fn name_by_pod(&self, end: &mut Endpoint, pod: &Workload) {
