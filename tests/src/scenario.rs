@@ -12,12 +12,17 @@
 //!
 //! Each line is one append of one entry; entries count from 1 as their lines do. Times are of 2026-11-23, UTC. A source
 //! is `kind:name`. Values with spaces stand in double quotes. A heartbeat says that its sources are complete up to its
-//! own time, or up to `complete=`.
+//! own time, or up to `complete=`. A line that begins with `{` is a whole body in JSON; `counterfoil explain
+//! --as-scenario` writes such files.
+
+mod expect;
 
 use std::collections::BTreeMap;
 
+pub use expect::check;
+
 use model::{
-    Body, Entry, Fact, Record, SourceId, Text, Time, When,
+    Body, Entry, Fact, SourceId, Text, Time, When,
     action::{Action, BoundPod},
     credential::{Credential, CredentialEvent, Trouble},
     edges::{Answer, Direction, EdgeRow, Edges, TlsSeen},
@@ -25,7 +30,6 @@ use model::{
     handshake::{Failure, Handshake, Layer, Side},
     identity::{Actor, DEFAULT_CLUSTER, Declared, PersonRef, Serial, SourceKind, Submitter},
     own::{Heartbeat, Import, Watermark},
-    record::{Detail, LinkKind, Role, State},
     run::{ArtifactClaim, ChildRef, CommitClaim, Envelope, Parent, Run, RunAccount, RunKind, RunState},
     workload::{ContainerImage, Owner, Workload},
 };
@@ -111,6 +115,11 @@ impl Scenario {
         let (mut entries, mut expect) = (Vec::new(), Vec::new());
         let mut expecting = false;
         for (n, line) in (1..).zip(text.lines()) {
+            if line.starts_with('{') && !expecting {
+                let index = entries.len() as u64 + 1;
+                entries.push(whole(line, index).map_err(|e| format!("line {n}: {e}"))?);
+                continue;
+            }
             let line = line.split("  #").next().unwrap_or(line).trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -128,12 +137,12 @@ impl Scenario {
     }
 }
 
-/// Gives the entries indices and appends of their order.
-pub fn renumber(entries: &mut [Entry]) {
-    for (index, entry) in (1..).zip(entries) {
-        entry.index = index;
-        entry.stamp.append = index;
-    }
+/// A line that is a whole body in JSON, as `counterfoil explain --as-scenario` writes it.
+fn whole(line: &str, index: u64) -> Result<Entry, String> {
+    let body: Body = serde_json::from_str(line).map_err(|e| e.to_string())?;
+    let at = body.observed_at;
+    let tick = u64::try_from(at.millis()).unwrap_or(0);
+    Ok(Entry { index, stamp: Stamp { recorded_at: at, tick, append: index, part: [1, 1] }, body })
 }
 
 fn entry(line: &str, index: u64) -> Result<Entry, String> {
@@ -441,78 +450,4 @@ fn heartbeat(words: &Words, at: Time) -> Result<Fact, String> {
         });
     }
     Ok(Fact::Heartbeat(Heartbeat { life: "scenario".into(), phase: "beat".into(), sources }))
-}
-
-/// What is wrong with the records, in the words of the expectations; empty when nothing is.
-pub fn check(scenario: &Scenario, records: &BTreeMap<String, Record>) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for line in &scenario.expect {
-        let words = Words::read(line.strip_prefix("no ").unwrap_or(line));
-        let found = records.values().any(|record| matches(record, &words));
-        if found == line.starts_with("no ") {
-            wrong.push(line.clone());
-        }
-    }
-    if !wrong.is_empty() {
-        wrong.extend(records.values().map(|record| format!("  is: {}", describe(record))));
-    }
-    wrong
-}
-
-fn matches(record: &Record, words: &Words) -> bool {
-    let kind = words.plain.first().is_some_and(|kind| *kind == record.kind.as_str());
-    let state = match words.plain.get(1).map(String::as_str) {
-        Some("settled") => matches!(record.state, State::Settled { .. }),
-        Some(word) => record.state.as_str() == word,
-        None => true,
-    };
-    kind && state && words.named.iter().all(|(key, value)| has(record, key, value))
-}
-
-fn has(record: &Record, key: &str, value: &str) -> bool {
-    let link = |what| record.links.iter().find(|link| link.what == what);
-    let target = |what| link(what).and_then(|link| link.target.clone()).unwrap_or_else(|| "-".into());
-    let ends = |pick: fn(&model::record::HandshakeDetail) -> &str| match &record.detail {
-        Detail::Handshake(detail) => pick(detail) == value,
-        _ => false,
-    };
-    match key {
-        "cause" => record.cause.as_ref().is_some_and(|cause| cause.word.as_str() == value),
-        "standing" => record.cause.as_ref().is_some_and(|cause| cause.standing.as_str() == value),
-        "ruled_out" => {
-            record.cause.as_ref().is_some_and(|cause| cause.ruled_out.iter().any(|out| out.cause.as_str() == value))
-        }
-        "from" => ends(|detail| &detail.from.name),
-        "to" => ends(|detail| &detail.to.name),
-        "by" => ends(|detail| &detail.from.by),
-        "failure" => ends(|detail| &detail.failure),
-        "layer" => ends(|detail| &detail.layer),
-        "n" => record.count.to_string() == value,
-        "run" => target(LinkKind::Run) == value,
-        "run_grade" => link(LinkKind::Run).is_some_and(|link| link.grade.as_str() == value),
-        "candidates" => link(LinkKind::Run).and_then(|link| link.candidates).is_some_and(|n| n.to_string() == value),
-        "commit" => target(LinkKind::Commit) == value,
-        "fixed_by" => target(LinkKind::FixedBy) == value,
-        "identity" => target(LinkKind::Identity) == value,
-        "missing" => {
-            record.missing.iter().any(|missing| missing.what.contains(value) || missing.source.contains(value))
-        }
-        "without" => {
-            matches!(&record.state, State::Settled { without } if without.iter().any(|source| source.contains(value)))
-        }
-        "summary" => record.summary.contains(value),
-        "supports" => value.split(',').all(|entry| {
-            let lines = record.evidence.iter().filter(|line| line.role == Role::Supports);
-            lines.into_iter().any(|line| line.entry.to_string() == entry)
-        }),
-        _ => false,
-    }
-}
-
-fn describe(record: &Record) -> String {
-    let cause =
-        record.cause.as_ref().map(|cause| format!(" {} {}", cause.word, cause.standing.as_str())).unwrap_or_default();
-    let missing: Vec<&str> = record.missing.iter().map(|missing| missing.what.as_str()).collect();
-    let links: Vec<String> = record.links.iter().map(|link| format!("{:?}={:?}", link.what, link.target)).collect();
-    format!("{} {}{cause} [{}] missing={missing:?} links={links:?}", record.kind, record.state.as_str(), record.summary)
 }

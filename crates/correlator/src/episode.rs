@@ -80,9 +80,9 @@ pub(crate) struct Minute {
     pub(crate) tainted: bool,
 }
 
-/// Failures by key and minute.
+/// Failures by key and minute, and how many keys were dropped before their time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Failures(#[serde(with = "pairs")] pub(crate) BTreeMap<FailureKey, Minutes>);
+pub(crate) struct Failures(#[serde(with = "pairs")] pub(crate) BTreeMap<FailureKey, Minutes>, pub(crate) u64);
 
 /// Minutes of one key, and the ledger milliseconds of its last failure.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -235,7 +235,7 @@ impl Failures {
         if self.0.len() > config.max_failures {
             let newest = |minutes: &Minutes| minutes.0.values().map(|minute| minute.last).max();
             let oldest = self.0.iter().min_by_key(|(key, minutes)| (newest(minutes), *key)).map(|(key, _)| key.clone());
-            oldest.map(|key| self.0.remove(&key));
+            self.1 += u64::from(oldest.and_then(|key| self.0.remove(&key)).is_some());
         }
         key
     }

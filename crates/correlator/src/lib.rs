@@ -26,6 +26,8 @@ mod run_records;
 mod runs;
 mod sources;
 mod store;
+#[cfg(test)]
+mod tests;
 mod topology;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -182,9 +184,9 @@ impl Correlator {
         Ok(serde_json::from_slice::<Snapshot<Self>>(bytes)?.state)
     }
 
-    /// How many facts, runs and repeat keys were dropped before their time to keep within the limits.
+    /// How many facts, runs and kinds of failure were dropped before their time to keep within the limits.
     pub fn evicted(&self) -> u64 {
-        self.store.evicted.saturating_add(self.runs.evicted)
+        self.store.evicted.saturating_add(self.runs.evicted).saturating_add(self.failures.1)
     }
 
     /// The newest credible time that any fact told of.

@@ -1,0 +1,173 @@
+//! Limits and names; what records say is tried on scenario files and recordings in the `scenarios` package.
+
+use model::{
+    Body, Entry, Fact, Record, SourceId, Text, Time, When,
+    credential::{Credential, CredentialEvent},
+    entry::{Place, Stamp},
+    handshake::{Failure, Handshake, Layer, Side},
+    identity::{DEFAULT_CLUSTER, Declared, SourceKind, Submitter},
+};
+
+use crate::{
+    Config, Correlator, RestoreError,
+    episode::record_id,
+    topology::{account, host, is_local, is_socket, service},
+};
+
+fn entry(index: u64, kind: SourceKind, at: Time, fact: Fact) -> Entry {
+    Entry {
+        index,
+        stamp: Stamp { recorded_at: at, tick: index * 10, append: index, part: [1, 1] },
+        body: Body {
+            v: Body::VERSION,
+            source: SourceId { cluster: DEFAULT_CLUSTER.into(), kind, name: "a".into(), instance: String::new() },
+            declared: Declared::default(),
+            parser: "test/1".into(),
+            observed_at: at,
+            submitter: Submitter::Local,
+            place: Some(Place::Post { post: "p".into(), line: index }),
+            payload: None,
+            redacted: Vec::new(),
+            cut: Vec::new(),
+            fact,
+        },
+    }
+}
+
+fn failure(index: u64, client: &str, at: Time) -> Entry {
+    let line = Handshake {
+        occurred: When::second(at),
+        side: Side::Server,
+        layer: Layer::Http,
+        failure: Failure::NoCommonProtocol,
+        verify_code: None,
+        reason: None,
+        alert: None,
+        alert_disputed: false,
+        expected_name: None,
+        client: Some(client.into()),
+        server: Some("10.0.0.1:8443".into()),
+        upstream: None,
+        message: Text::from("unsupported protocol while SSL handshaking"),
+        pid: 1,
+        connection: None,
+        tainted: false,
+        truncated: false,
+        count: 1,
+    };
+    entry(index, SourceKind::NginxError, at, Fact::Handshake(line))
+}
+
+fn renewal(index: u64, at: Time) -> Entry {
+    let step = Credential {
+        occurred: When::exact(at),
+        event: CredentialEvent::Renewing,
+        spiffe_id: Some("spiffe://prod.example/ns/a/sa/b".into()),
+        entry_id: None,
+        agent_id: None,
+        serial: None,
+        not_after: None,
+        replaces_not_after: None,
+        ttl_seconds: None,
+        trouble: None,
+        message: Text::from("Renewing X509-SVID"),
+    };
+    entry(index, SourceKind::Spire, at, Fact::Credential(step))
+}
+
+fn noon() -> Time {
+    Time::parse("2026-11-23T12:00:00Z").unwrap()
+}
+
+fn apply(correlator: &mut Correlator, entries: impl IntoIterator<Item = Entry>) -> Vec<Record> {
+    let mut out = Vec::new();
+    for entry in entries {
+        correlator.apply(&entry, &mut out);
+    }
+    out
+}
+
+#[test]
+fn addresses_and_names_are_read_as_nginx_and_kubernetes_write_them() {
+    assert_eq!(host("10.0.0.1:8443"), "10.0.0.1");
+    assert_eq!(host("[2001:db8::1]:8443"), "[2001:db8::1]");
+    assert_eq!(host("2001:db8::1"), "2001:db8::1");
+    assert_eq!(host("10.0.0.1"), "10.0.0.1");
+    assert!(is_socket("127.10.0.12:5433") && is_socket("[::]:8443"));
+    assert!(!is_socket("ledger.payments.svc.cluster.local") && !is_socket("egress"));
+    assert!(is_local("127.0.0.1:7080") && is_local("unix:/run/app.sock") && !is_local("127.10.0.12"));
+    assert_eq!(account("spiffe://prod.example/ns/shop/sa/gateway"), Some(("shop", "gateway")));
+    assert_eq!(account("spiffe://prod.example/spire/agent/join_token/x"), None);
+    assert_eq!(service("ledger.payments.svc.cluster.local"), Some(("ledger", "payments")));
+    assert_eq!(service("ledger.example.org"), None);
+}
+
+#[test]
+fn record_ids_are_stable_and_of_eight_digits() {
+    let id = record_id(&[b"run.completed", b"default", b"5dc3ebc3"]);
+    assert_eq!(id, record_id(&[b"run.completed", b"default", b"5dc3ebc3"]));
+    assert_ne!(id, record_id(&[b"run.completed", b"default5", b"dc3ebc3"]), "parts are kept apart");
+    assert_eq!(id.len(), 8);
+    assert!(id.bytes().all(|b| b"0123456789ABCDEFGHJKMNPQRSTVWXYZ".contains(&b)));
+}
+
+#[test]
+fn a_failure_is_written_at_once_and_its_repetition_is_not() {
+    let mut correlator = Correlator::new(Config::default());
+    let first = failure(1, "10.0.0.9", noon());
+    let out = apply(&mut correlator, [first.clone()]);
+    assert_eq!(out.len(), 1);
+    let repeated = Entry { index: 2, stamp: Stamp { append: 2, ..first.stamp.clone() }, ..first };
+    assert!(apply(&mut correlator, [repeated]).is_empty());
+}
+
+#[test]
+fn what_is_dropped_for_space_is_counted_and_named() {
+    let config = Config { max_steps: 2, ..Config::default() };
+    let mut correlator = Correlator::new(config);
+    let steps = (1..=4).map(|n| renewal(n, noon().plus_seconds(n.cast_signed())));
+    apply(&mut correlator, steps);
+    assert_eq!(correlator.evicted(), 2);
+    let out = apply(&mut correlator, [failure(9, "10.0.0.9", noon().plus_seconds(5))]);
+    let missing = &out.last().unwrap().missing;
+    assert!(missing.iter().any(|missing| missing.source == "limit"), "{missing:?}");
+}
+
+#[test]
+fn the_oldest_kind_of_failure_goes_first() {
+    let config = Config { max_failures: 2, ..Config::default() };
+    let mut correlator = Correlator::new(config);
+    let lines = (1..=3).map(|n| failure(n, &format!("10.0.0.{n}"), noon().plus_seconds(n.cast_signed())));
+    apply(&mut correlator, lines);
+    assert_eq!(correlator.failures.0.len(), 2);
+    assert!(correlator.failures.0.keys().all(|key| key.peer != "10.0.0.1"));
+    assert_eq!(correlator.evicted(), 1);
+}
+
+#[test]
+fn facts_beyond_the_reach_are_told_and_not_folded() {
+    let mut correlator = Correlator::new(Config::default());
+    apply(&mut correlator, [failure(1, "10.0.0.9", noon())]);
+    let out = apply(&mut correlator, [failure(2, "10.0.0.8", noon().plus_seconds(-2 * 86_400))]);
+    let kinds: Vec<&str> = out.iter().map(|record| record.kind.as_str()).collect();
+    assert_eq!(kinds, ["evidence.late"]);
+}
+
+#[test]
+fn a_time_from_the_future_does_not_age_the_rest() {
+    let mut correlator = Correlator::new(Config::default());
+    apply(&mut correlator, [failure(1, "10.0.0.9", noon())]);
+    let mut wrong = failure(2, "10.0.0.8", noon().plus_seconds(400 * 86_400));
+    wrong.body.observed_at = noon();
+    apply(&mut correlator, [wrong]);
+    assert_eq!(correlator.newest(), noon());
+}
+
+#[test]
+fn snapshots_of_other_rules_are_refused() {
+    let correlator = Correlator::new(Config::default());
+    let text = String::from_utf8(correlator.snapshot()).unwrap().replace("\"rules\":1", "\"rules\":0");
+    assert!(matches!(Correlator::restore(text.as_bytes()), Err(RestoreError::Version { rules: 0, .. })));
+    assert!(matches!(Correlator::restore(b"{"), Err(RestoreError::Damaged(_))));
+    assert_eq!(Correlator::restore(&correlator.snapshot()).unwrap(), correlator);
+}
