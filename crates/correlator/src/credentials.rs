@@ -21,8 +21,9 @@ use crate::{
 const STALL_GAP: i64 = 15 * 60;
 
 impl World<'_> {
-    /// The record of one issue of a certificate, or of an agent's own renewal.
-    pub(crate) fn rotated(&self, source: &SourceId, key: &Key) -> Option<Draft> {
+    /// The record of one issue of a certificate, or of an agent's own renewal; `since` is when it came, in ledger
+    /// milliseconds.
+    pub(crate) fn rotated(&self, source: &SourceId, key: &Key, since: u64) -> Option<Draft> {
         let noted = self.store.steps.get(source)?.0.get(key)?;
         let step = &noted.fact;
         if !matches!(step.event, CredentialEvent::Renewing | CredentialEvent::Creating | CredentialEvent::AgentRenewed)
@@ -74,7 +75,10 @@ impl World<'_> {
             links: Vec::new(),
             evidence,
             missing,
-            settled: self.passed(source, at),
+            settled: self.passed(source, at).or_else(|| {
+                let waited = self.tick.saturating_sub(since) >= self.config.settle_ms;
+                waited.then(|| vec![source.to_string()])
+            }),
         })
     }
 

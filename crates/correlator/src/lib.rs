@@ -92,10 +92,12 @@ pub struct Correlator {
     pending: BTreeSet<FailureKey>,
     /// Keys whose episodes settled without a source that never had a watermark; its first one brings them back.
     waiting: BTreeSet<FailureKey>,
-    /// Rotations that are not settled.
-    rotations: BTreeSet<(SourceId, Key)>,
-    /// Agents with steps since the last look, and ids of stalls written per agent.
+    /// Rotations that are not settled, with the ledger milliseconds of their coming.
+    #[serde(with = "pairs")]
+    rotations: BTreeMap<(SourceId, Key), u64>,
+    /// Agents with steps since the last look, agents with a stall that is not settled, ids of stalls per agent.
     agents: BTreeSet<SourceId>,
+    stalled: BTreeSet<SourceId>,
     #[serde(with = "pairs")]
     stalls: BTreeMap<SourceId, BTreeSet<String>>,
     /// What imports of the present append say is complete; it holds when the append is over.
@@ -145,8 +147,9 @@ impl Correlator {
             stale: None,
             pending: BTreeSet::new(),
             waiting: BTreeSet::new(),
-            rotations: BTreeSet::new(),
+            rotations: BTreeMap::new(),
             agents: BTreeSet::new(),
+            stalled: BTreeSet::new(),
             stalls: BTreeMap::new(),
             marks: Vec::new(),
         }
@@ -162,6 +165,10 @@ impl Correlator {
         let over = entry.stamp.part[0] >= entry.stamp.part[1] && self.complete_append();
         let due = self.tick.saturating_sub(self.looked) >= self.config.refresh_ms;
         if beat || moved || over || due {
+            if beat || moved || over {
+                // A watermark may have settled what no new line touches.
+                self.agents.append(&mut self.stalled);
+            }
             self.look(through, out);
         }
         if self.store.now.0 > self.aged.plus_seconds(60).0 {
@@ -294,9 +301,9 @@ impl Correlator {
             self.agents.insert(source.clone());
         }
         let key = Store::key(entry, step.occurred.at);
-        if let Some(draft) = self.world().rotated(&source, &key) {
+        if let Some(draft) = self.world().rotated(&source, &key, self.tick) {
             if draft.settled.is_none() {
-                self.rotations.insert((source, key));
+                self.rotations.insert((source, key), self.tick);
             }
             self.write(draft, through, out);
         }
@@ -306,7 +313,7 @@ impl Correlator {
     fn failed(&mut self, key: FailureKey, through: u64, out: &mut Vec<Record>) {
         let new = self.failures.episodes(&key, &self.config).iter().any(|episode| !self.book.knows(&episode.id));
         if new {
-            self.write_failures(&key, through, out);
+            self.write_failures(&key, self.stale, through, out);
         }
         self.pending.insert(key);
     }
@@ -324,7 +331,7 @@ impl Correlator {
             keys.extend(self.failures.0.keys().filter(touched).cloned());
         }
         for key in keys {
-            match self.write_failures(&key, through, out) {
+            match self.write_failures(&key, since, through, out) {
                 Rest::Open => self.pending.insert(key),
                 Rest::Waits => self.waiting.insert(key),
                 Rest::Done => false,
@@ -355,10 +362,10 @@ impl Correlator {
     }
 
     fn look_at_credentials(&mut self, through: u64, out: &mut Vec<Record>) {
-        for (source, key) in std::mem::take(&mut self.rotations) {
-            if let Some(draft) = self.world().rotated(&source, &key) {
+        for ((source, key), since) in std::mem::take(&mut self.rotations) {
+            if let Some(draft) = self.world().rotated(&source, &key, since) {
                 if draft.settled.is_none() {
-                    self.rotations.insert((source, key));
+                    self.rotations.insert((source, key), since);
                 }
                 self.write(draft, through, out);
             }
@@ -380,16 +387,20 @@ impl Correlator {
             }
             self.stalls.insert(source.clone(), ids);
             if open {
-                self.agents.insert(source);
+                self.stalled.insert(source);
             }
         }
     }
 
     /// Writes the episodes of a key and withdraws ids that begin none any more.
-    fn write_failures(&mut self, key: &FailureKey, through: u64, out: &mut Vec<Record>) -> Rest {
+    /// Those that are settled and ended before `since` are left alone.
+    fn write_failures(&mut self, key: &FailureKey, since: Option<Time>, through: u64, out: &mut Vec<Record>) -> Rest {
         let ids = self.failures.ids(key);
         let mut rest = Rest::Done;
         for episode in self.failures.episodes(key, &self.config) {
+            if self.book.is_settled(&episode.id) && since.is_none_or(|since| episode.last < since) {
+                continue;
+            }
             match self.world().tell(&episode) {
                 Told::By(by, draft) => self.book.withdraw(*draft, by, through, out),
                 Told::Own(draft) => {
@@ -441,7 +452,7 @@ impl Correlator {
         self.store.age(&self.config);
         self.failures.age(end, &self.config);
         self.book.age(end.plus_seconds(-self.config.reach_seconds));
-        self.rotations.retain(|(_, key)| key.0 >= end);
+        self.rotations.retain(|(_, key), _| key.0 >= end);
         self.pending.retain(|key| self.failures.0.contains_key(key));
         self.waiting.retain(|key| self.failures.0.contains_key(key));
     }

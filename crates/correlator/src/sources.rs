@@ -2,8 +2,6 @@
 
 use model::{
     SourceId, Time,
-    credential::CredentialEvent,
-    edges::Direction,
     identity::SourceKind,
     record::{BlindDetail, Detail, Evidence, RecordKind, Role},
 };
@@ -35,8 +33,6 @@ impl World<'_> {
                 is: lines > 0 && !shows(&["info", "debug"]),
             }],
             SourceKind::NginxAccess => {
-                let inbound =
-                    self.store.calls.keys().any(|(by, direction, _)| by == source && *direction == Direction::In);
                 let error_log = self
                     .store
                     .sources
@@ -47,34 +43,23 @@ impl World<'_> {
                         word: "certificates",
                         cannot_show: "whose certificate a caller showed: no TLS variable in the format".into(),
                         fix: "log_format with $ssl_client_verify $ssl_client_serial $ssl_client_v_start $ssl_client_v_end",
-                        is: inbound && !known.tls_seen,
+                        is: known.inbound && !known.tls_seen,
                     },
                     Blind {
                         word: "error-log",
                         cannot_show: "ALL failed handshakes: they leave no access line, and no error log of it is read"
                             .into(),
                         fix: "add the error log as a source: error_log /var/log/nginx/error.log info;",
-                        is: inbound && !error_log,
+                        is: known.inbound && !error_log,
                     },
                 ]
             }
             SourceKind::Spire => {
-                let steps = || self.store.steps.get(source).into_iter().flat_map(|timeline| timeline.0.values());
-                let server = steps().any(|noted| {
-                    matches!(
-                        noted.fact.event,
-                        CredentialEvent::AttestationRefused
-                            | CredentialEvent::EntryChanged
-                            | CredentialEvent::AuthorityChanged
-                            | CredentialEvent::ServerStarted
-                    )
-                });
-                let signed = steps().any(|noted| noted.fact.event == CredentialEvent::Signed);
                 vec![Blind {
                     word: "serials",
                     cannot_show: format!("serials of certificates (levels seen: {seen})"),
                     fix: "log_level = \"DEBUG\" in the SPIRE server's configuration",
-                    is: server && !signed && !shows(&["debug"]),
+                    is: known.server && !known.signs && !shows(&["debug"]),
                 }]
             }
             _ => Vec::new(),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{
     Entry, Fact, SourceId, Time,
     action::Action,
-    credential::Credential,
+    credential::{Credential, CredentialEvent},
     edges::{Direction, EdgeRow, Edges},
     entry::Place,
     identity::{Declared, SourceKind},
@@ -58,6 +58,11 @@ pub(crate) struct Source {
     pub(crate) levels: BTreeMap<String, u64>,
     /// Some access line carried TLS variables.
     pub(crate) tls_seen: bool,
+    /// Some access line tells of a call to it.
+    pub(crate) inbound: bool,
+    /// It is a SPIRE server by its lines, and one of them carried a serial.
+    pub(crate) server: bool,
+    pub(crate) signs: bool,
     /// Lines that its imports say were understood, and requests that its rows stand for: equal when nothing is missing.
     pub(crate) understood: u64,
     pub(crate) requests: u64,
@@ -201,6 +206,15 @@ impl Store {
 
     pub(crate) fn credential(&mut self, entry: &Entry, step: &Credential, config: &Config) {
         let at = step.occurred.at;
+        let known = self.source(entry);
+        known.signs |= step.event == CredentialEvent::Signed;
+        known.server |= matches!(
+            step.event,
+            CredentialEvent::AttestationRefused
+                | CredentialEvent::EntryChanged
+                | CredentialEvent::AuthorityChanged
+                | CredentialEvent::ServerStarted
+        );
         let timeline = self.steps.entry(entry.body.source.clone()).or_default();
         timeline.0.insert(Self::key(entry, at), Noted { entry: entry.index, fact: step.clone() });
         self.index.step(step, entry.index);
@@ -250,6 +264,7 @@ impl Store {
             let source = self.source(entry);
             source.requests += row.requests;
             source.tls_seen |= row.tls.is_some();
+            source.inbound |= row.direction == Direction::In;
             source.serves.extend(row.server_name.clone());
             source.pods.extend(row.pod.clone());
             self.row(entry, row, config);
