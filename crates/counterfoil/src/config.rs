@@ -30,6 +30,8 @@ pub struct Config {
     /// Name of a new ledger, the origin line of its checkpoints. Default: 128 random bits. Never reuse one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+    /// Sizes of the ledger's files.
+    pub ledger: Ledger,
     /// The listener that senders reach.
     pub intake: Intake,
     /// The listener that people reach.
@@ -49,11 +51,38 @@ impl Default for Config {
             data: "./data".into(),
             head: None,
             origin: None,
+            ledger: Ledger::default(),
             intake: Intake::default(),
             api: Api::default(),
             derive: Derive::default(),
             telemetry: Telemetry::default(),
             source: Vec::new(),
+        }
+    }
+}
+
+/// Sizes of the ledger's files on disk. Two journal segments and the reserve are always there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ledger {
+    /// Bytes of a journal segment; at least 16 MiB, since one append may fill half of it.
+    pub segment_bytes: u64,
+    /// Bytes kept back for the last entries when the disk is full.
+    pub reserve_bytes: u64,
+    /// Below this share of free space, in percent, sources that can wait are paused.
+    pub pause_below_percent: u64,
+    /// Below so many free bytes every sender gets 503.
+    pub stop_below_bytes: u64,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        let limits = ledger::Limits::default();
+        Self {
+            segment_bytes: limits.segment_bytes,
+            reserve_bytes: limits.reserve_bytes,
+            pause_below_percent: limits.pause_below_percent,
+            stop_below_bytes: limits.stop_below_bytes,
         }
     }
 }
@@ -291,6 +320,10 @@ const SETTINGS: &[&str] = &[
     "data",
     "head",
     "origin",
+    "ledger.segment_bytes",
+    "ledger.reserve_bytes",
+    "ledger.pause_below_percent",
+    "ledger.stop_below_bytes",
     "intake.listen",
     "intake.max_event_bytes",
     "intake.max_lines_bytes",
@@ -378,6 +411,9 @@ impl Config {
                     source.path.display()
                 );
             }
+        }
+        if self.ledger.segment_bytes < 16 << 20 {
+            bail!("ledger.segment_bytes = {}; at least {} are needed", self.ledger.segment_bytes, 16 << 20);
         }
         let largest = self.intake.max_event_bytes.max(self.intake.max_lines_bytes);
         if self.intake.memory_bytes < largest {

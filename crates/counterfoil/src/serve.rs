@@ -78,7 +78,15 @@ pub fn init(config: &Config) -> Result<()> {
 
 /// The ledger's part of the configuration.
 pub fn ledger_config(config: &Config) -> ledger::Config {
-    ledger::Config { head: config.head.clone(), ..ledger::Config::new(&config.data) }
+    let of = &config.ledger;
+    let limits = ledger::Limits {
+        segment_bytes: of.segment_bytes,
+        reserve_bytes: of.reserve_bytes,
+        pause_below_percent: of.pause_below_percent,
+        stop_below_bytes: of.stop_below_bytes,
+        ..ledger::Limits::default()
+    };
+    ledger::Config { head: config.head.clone(), limits, ..ledger::Config::new(&config.data) }
 }
 
 /// Serves until SIGTERM or SIGINT.

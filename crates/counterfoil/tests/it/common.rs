@@ -23,9 +23,15 @@ pub(crate) struct Server {
     data: PathBuf,
 }
 
-/// The program.
+/// The program, with small files so that a test need not zero hundreds of megabytes.
 pub(crate) fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_counterfoil"))
+    let mut program = Command::new(env!("CARGO_BIN_EXE_counterfoil"));
+    program
+        .env("COUNTERFOIL_LEDGER_SEGMENT_BYTES", (16 << 20).to_string())
+        .env("COUNTERFOIL_LEDGER_RESERVE_BYTES", "65536");
+    // A test machine's disk may be nearly full; the space guard has tests of its own.
+    program.env("COUNTERFOIL_LEDGER_PAUSE_BELOW_PERCENT", "0");
+    program
 }
 
 impl Server {

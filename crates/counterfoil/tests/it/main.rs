@@ -5,6 +5,7 @@
 mod api;
 mod common;
 mod crash;
+mod explain;
 mod intake;
 mod nginx;
 mod published;
