@@ -56,8 +56,8 @@ fn list(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Every log of a recording with the name that a user would give its source: the folder of a sidecar, what stands
-/// between `spiffe-helper.` and `.log`, otherwise the file's name. Nothing else is declared.
+/// Every log of a recording with the name that a user would give its source: the folder of a sidecar, otherwise the
+/// file's name. Nothing else is declared.
 pub fn logs(folder: &Path) -> Vec<(String, PathBuf)> {
     let mut found = Vec::new();
     for path in list(folder) {
@@ -66,7 +66,7 @@ pub fn logs(folder: &Path) -> Vec<(String, PathBuf)> {
             found.extend(list(&path).into_iter().map(|file| (name.clone(), file)));
         } else if !name.starts_with("truth") && !name.contains("exchanges") {
             let stem = name.trim_end_matches(".gz").trim_end_matches(".log").trim_end_matches(".jsonl");
-            found.push((stem.strip_prefix("spiffe-helper.").unwrap_or(stem).to_owned(), path.clone()));
+            found.push((stem.to_owned(), path.clone()));
         }
     }
     found

@@ -7,7 +7,9 @@ use model::{
     edges::Direction,
     handshake::{Failure, Side},
     identity::SourceKind,
-    record::{Cause, Detail, Endpoint, Evidence, HandshakeDetail, Link, LinkKind, Missing, RecordKind, Role},
+    record::{
+        Cause, CauseFinding, Detail, Endpoint, Evidence, HandshakeDetail, Link, LinkKind, Missing, RecordKind, Role,
+    },
 };
 
 use crate::{
@@ -223,16 +225,7 @@ impl World<'_> {
                 .push(Missing { what, source: "nothing: a failure of one edge hides those behind it".into() });
         }
         let settled = self.settled(episode, &finding.asked);
-        let verb = if key.what == What::AfterExpiry { "goes on after the certificate's end" } else { "fails" };
-        let summary = format!(
-            "{} -> {} {verb}: {} ({}), {} in {} s",
-            from.name,
-            to.name,
-            finding.cause.word,
-            finding.cause.standing.as_str(),
-            plural(episode.count, if key.stream { "connection" } else { "call" }),
-            (episode.last - episode.first) / model::time::SECOND,
-        );
+        let summary = summary(episode, from, to, &finding.cause);
         let detail = HandshakeDetail {
             source: key.source.clone(),
             side: key.side.as_str().into(),
@@ -312,6 +305,20 @@ impl World<'_> {
         let waited = self.tick.saturating_sub(self.failures.touched(&episode.key)) >= self.config.settle_ms;
         waited.then_some(behind)
     }
+}
+
+/// One sentence: who called whom, why it failed, or what the line says when why is not known.
+fn summary(episode: &Episode, from: &Endpoint, to: &Endpoint, cause: &CauseFinding) -> String {
+    let key = &episode.key;
+    let verb = if key.what == What::AfterExpiry { "goes on after the certificate's end" } else { "fails" };
+    let said = episode.samples.first().map(|(_, sample)| sample.says.split(" while ").next().unwrap_or_default());
+    let why = match said {
+        Some(said) if cause.word == Cause::Undetermined => format!("{said}; why is {}", cause.word),
+        _ => format!("{} ({})", cause.word, cause.standing.as_str()),
+    };
+    let calls = plural(episode.count, if key.stream { "connection" } else { "call" });
+    let seconds = (episode.last - episode.first) / model::time::SECOND;
+    format!("{} -> {} {verb}: {why}, {calls} in {seconds} s", from.name, to.name)
 }
 
 /// A word for how far the calls came.

@@ -121,6 +121,28 @@ impl Store {
         self.sources.keys().filter(|source| source.kind == kind && same_unit(source, unit)).cloned().collect()
     }
 
+    /// Logs of the helpers that deliver to the process: of the same name, declared for the same workload, or called
+    /// like it behind some word (`spiffe-helper.gateway`).
+    pub(crate) fn helpers(&self, unit: &SourceId) -> Vec<SourceId> {
+        let found = self.siblings(unit, SourceKind::SpiffeHelper);
+        if !found.is_empty() {
+            return found;
+        }
+        let helpers = || self.sources.iter().filter(|(source, _)| source.kind == SourceKind::SpiffeHelper);
+        let workload = self.sources.get(unit).and_then(|known| known.declared.workload.as_ref());
+        let declared =
+            helpers().filter(|(_, known)| workload.is_some() && known.declared.workload.as_ref() == workload);
+        let declared: Vec<SourceId> = declared.map(|(source, _)| source.clone()).collect();
+        if !declared.is_empty() {
+            return declared;
+        }
+        let called = helpers().filter(|(source, _)| {
+            let before = source.name.strip_suffix(unit.name.as_str());
+            source.cluster == unit.cluster && before.is_some_and(|before| before.ends_with(['.', '-', '_', '/']))
+        });
+        called.map(|(source, _)| source.clone()).collect()
+    }
+
     /// Addresses that the process listens on or that the pod list gives its pods.
     pub(crate) fn addresses(&self, unit: &SourceId, at: Time) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
@@ -278,7 +300,7 @@ impl Store {
                 return Some(known);
             }
         }
-        for helper in self.siblings(unit, SourceKind::SpiffeHelper) {
+        for helper in self.helpers(unit) {
             let received = self.steps.get(&helper)?.0.iter().rev();
             let mut named = received.filter(|(_, noted)| noted.fact.spiffe_id.is_some());
             let hit = named.clone().find(|(key, _)| key.0 <= at).or_else(|| named.next_back());

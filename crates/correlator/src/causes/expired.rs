@@ -331,7 +331,7 @@ fn not_in_use(case: &Case<'_>, id: &str, address: &str, holder: &str, newer: &Is
             .asking(log);
     }
     let undelivered = store
-        .siblings(log, SourceKind::SpiffeHelper)
+        .helpers(log)
         .iter()
         .flat_map(|helper| store.steps_of(helper, from, case.episode.first))
         .filter(|(_, _, step)| matches!(step.event, CredentialEvent::Delivered | CredentialEvent::DeliveryFailed))
@@ -348,7 +348,7 @@ fn not_in_use(case: &Case<'_>, id: &str, address: &str, holder: &str, newer: &Is
         .rules_out(Cause::ServerUnreachable, "the certificate was renewed", vec![newer.entry])
         .rules_out(Cause::ReloadRejected, format!("{} shows no refused reload", named(log)), Vec::new())
         .asking(log);
-    let helpers = store.siblings(log, SourceKind::SpiffeHelper);
+    let helpers = store.helpers(log);
     let delivered = helpers
         .iter()
         .flat_map(|helper| store.steps_of(helper, from, case.episode.first))
