@@ -82,20 +82,30 @@ struct Append {
 /// The recording as entries, its appends in order of time, and a last heartbeat that closes every source. Logs that
 /// `keep` refuses are left out, as if they had never been a source.
 pub fn entries(folder: &Path, keep: impl Fn(&str, &Path) -> bool) -> Vec<Entry> {
-    read(folder, keep, |_| true)
+    read(folder, keep, str::to_owned, |_| true)
+}
+
+/// The same with other names for the sources.
+pub fn renamed(folder: &Path, rename: impl Fn(&str) -> String) -> Vec<Entry> {
+    read(folder, |_, _| true, rename, |_| true)
 }
 
 /// Recorded deliveries of one file that its sink took: one that it refused was never acknowledged, so it may be lost.
 pub fn accepted(folder: &Path, file: &str) -> Vec<Entry> {
     let only =
         |_: &str, path: &Path| path.parent() == Some(folder) && path.file_name().is_some_and(|name| *name == *file);
-    read(folder, only, |line| {
+    read(folder, only, str::to_owned, |line| {
         let row: serde_json::Value = serde_json::from_slice(line).unwrap_or_default();
         row["answered"].as_u64().is_none_or(|status| (200..300).contains(&status))
     })
 }
 
-fn read(folder: &Path, keep: impl Fn(&str, &Path) -> bool, line: impl Fn(&[u8]) -> bool) -> Vec<Entry> {
+fn read(
+    folder: &Path,
+    keep: impl Fn(&str, &Path) -> bool,
+    rename: impl Fn(&str) -> String,
+    line: impl Fn(&[u8]) -> bool,
+) -> Vec<Entry> {
     let persons = Persons::new([7; 32]);
     let redactor = Redactor::new(&[7; 32]);
     let mut appends = Vec::new();
@@ -105,7 +115,12 @@ fn read(folder: &Path, keep: impl Fn(&str, &Path) -> bool, line: impl Fn(&[u8]) 
         let bytes: Vec<u8> =
             unpack(&path).split_inclusive(|byte| *byte == b'\n').filter(|l| line(l)).flatten().copied().collect();
         let Some(format) = Format::detect(&bytes[..bytes.len().min(64 * 1024)]) else { continue };
-        let source = SourceId { cluster: DEFAULT_CLUSTER.into(), kind: format.kind(), name, instance: String::new() };
+        let source = SourceId {
+            cluster: DEFAULT_CLUSTER.into(),
+            kind: format.kind(),
+            name: rename(&name),
+            instance: String::new(),
+        };
         sources.push(source.clone());
         let mut start = Start::File { fingerprint: path.display().to_string(), offset: 0 };
         let observed_at = Time::parse("2026-11-24T00:00:00Z").unwrap_or_default();

@@ -322,12 +322,19 @@ impl Store {
         self.identity_named(&names)
     }
 
-    /// The only identity whose service account has one of the names.
+    /// The identity whose service account has one of the names, or is their beginning before a `-` (pods and versions
+    /// are called like that): the longest such account, when there is one.
     pub(crate) fn identity_named(&self, names: &[&str]) -> Option<Known> {
-        let identities = self.identities();
-        let mut hits = identities.iter().filter(|id| account(id).is_some_and(|(_, name)| names.contains(&name)));
-        let spiffe_id = hits.next()?.clone();
-        let alone = hits.next().is_none();
+        let called = |account: &str| {
+            names
+                .iter()
+                .any(|name| name.strip_prefix(account).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
+        };
+        let hits = || self.identities().iter().filter_map(|id| account(id).map(|(_, name)| (name.len(), id)));
+        let hits = || hits().filter(|(_, id)| account(id).is_some_and(|(_, name)| called(name)));
+        let (longest, id) = hits().max()?;
+        let alone = hits().filter(|(len, _)| *len == longest).count() == 1;
+        let spiffe_id = id.clone();
         alone.then_some(Known { spiffe_id, grade: Grade::Inferred, by: "name", entries: Vec::new() })
     }
 
