@@ -297,9 +297,14 @@ fn notices(desk: &Arc<Desk>, notices: &Receiver<Notice>, stop: &AtomicBool) {
     }
 }
 
+/// Nice value of the derived work: intake goes first when processors are short.
+const BEHIND_INTAKE: i32 = 10;
+
 /// Keeps the derived world going. After trouble (a full disk, a damaged index) it is opened again from its last
 /// snapshot; meanwhile searches answer 503 and intake does not notice.
 fn derive(config: &Config, ledger: &Ledger, log: &Log, api: &Api, metrics: &Arc<Metrics>, closed: &AtomicBool) {
+    // On Linux a priority belongs to the thread. Refused (a container may forbid it), the work is done all the same.
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), BEHIND_INTAKE);
     loop {
         let result = Derived::open(&config.data, log, config.derive.index_memory_bytes, Arc::clone(metrics)).and_then(
             |mut derived| {
