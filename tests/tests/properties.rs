@@ -59,9 +59,14 @@ fn assert_weaker(name: &str, whole: &BTreeMap<String, Cause>, less: &BTreeMap<St
     }
 }
 
-/// Entries in another order, some twice, before the heartbeats that close the scenario. All arrive within the window.
+/// Entries in another order, some twice, before the first watermark. All arrive within the window.
 fn shuffled(entries: &[Entry], order: &[prop::sample::Index], again: &[prop::sample::Index]) -> Vec<Entry> {
-    let first = entries.iter().position(|entry| matches!(entry.body.fact, Fact::Heartbeat(_))).unwrap_or(entries.len());
+    let marks = |entry: &Entry| match &entry.body.fact {
+        Fact::Heartbeat(_) => true,
+        Fact::Import(import) => import.complete_to.is_some(),
+        _ => false,
+    };
+    let first = entries.iter().position(marks).unwrap_or(entries.len());
     let (facts, beats) = entries.split_at(first);
     let mut mixed = facts.to_vec();
     if !facts.is_empty() {

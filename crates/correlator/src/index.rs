@@ -3,21 +3,42 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
+    SourceId, Time,
     credential::{Credential, CredentialEvent},
     edges::Direction,
+    identity::SourceKind,
     workload::Workload,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::topology::host;
 
+/// An agent issued a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Issue {
+    pub(crate) at: Time,
+    pub(crate) agent: SourceId,
+    pub(crate) entry: u64,
+    /// End of the certificate that it replaced.
+    pub(crate) replaced: Option<Time>,
+}
+
+/// True for the line of an agent that replaces or first makes a certificate.
+pub(crate) const fn is_issue(step: &Credential) -> bool {
+    matches!(step.event, CredentialEvent::Renewing | CredentialEvent::Creating)
+}
+
 /// Ways into the store by other keys, so that a verdict does not walk over everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Index {
     /// Workload identities that steps name.
     pub(crate) identities: BTreeSet<String>,
-    /// Whom a serial was signed for, and the entry.
-    pub(crate) signed: BTreeMap<String, (String, u64)>,
+    /// Issues per identity, in order.
+    pub(crate) issues: BTreeMap<String, BTreeSet<Issue>>,
+    /// Shortest distance from signature to end per identity, in nanoseconds.
+    pub(crate) lives: BTreeMap<String, i64>,
+    /// Whom a serial was signed for, the entry and when.
+    pub(crate) signed: BTreeMap<String, (String, u64, Time)>,
     /// Names that callers give the upstreams at an address.
     pub(crate) names: BTreeMap<String, BTreeSet<String>>,
     /// uids of pods by address.
@@ -27,15 +48,24 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    pub(crate) fn step(&mut self, step: &Credential, entry: u64) {
+    pub(crate) fn step(&mut self, source: &SourceId, step: &Credential, entry: u64) {
         let Some(id) = step.spiffe_id.as_ref().filter(|id| !id.contains("/spire/")) else { return };
         if !self.identities.contains(id) {
             self.identities.insert(id.clone());
         }
+        let at = step.occurred.at;
+        if source.kind == SourceKind::Spire && is_issue(step) {
+            let issue = Issue { at, agent: source.clone(), entry, replaced: step.replaces_not_after };
+            self.issues.entry(id.clone()).or_default().insert(issue);
+        }
+        if let Some(end) = step.not_after.filter(|end| step.event == CredentialEvent::Signed && *end > at) {
+            let life = self.lives.entry(id.clone()).or_insert(end - at);
+            *life = (*life).min(end - at);
+        }
         if let Some(serial) = step.serial.as_ref().filter(|_| step.event == CredentialEvent::Signed) {
-            let known = self.signed.entry(serial.as_str().to_owned()).or_insert_with(|| (id.clone(), entry));
+            let known = self.signed.entry(serial.as_str().to_owned()).or_insert_with(|| (id.clone(), entry, at));
             if (id, entry) < (&known.0, known.1) {
-                *known = (id.clone(), entry);
+                *known = (id.clone(), entry, at);
             }
         }
     }

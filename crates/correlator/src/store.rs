@@ -19,7 +19,12 @@ use model::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Config, index::Index, pairs, topology::host};
+use crate::{
+    Config,
+    index::{Index, Issue},
+    pairs,
+    topology::host,
+};
 
 /// Orders facts of one source: time, place, and the entry's index only where a fact has no place.
 pub(crate) type Key = (Time, Option<Place>, u64);
@@ -217,7 +222,7 @@ impl Store {
         );
         let timeline = self.steps.entry(entry.body.source.clone()).or_default();
         timeline.0.insert(Self::key(entry, at), Noted { entry: entry.index, fact: step.clone() });
-        self.index.step(step, entry.index);
+        self.index.step(&entry.body.source, step, entry.index);
         let lost = shrink(&mut timeline.0, config.max_steps);
         self.lose(lost);
     }
@@ -345,19 +350,15 @@ impl Store {
         }
     }
 
-    pub(crate) fn import(&mut self, entry: &Entry, import: &Import) -> bool {
+    pub(crate) fn import(&mut self, entry: &Entry, import: &Import) {
         let source = self.source(entry);
         for (level, n) in &import.levels {
             *source.levels.entry(level.clone()).or_default() += n;
         }
         source.understood += import.understood;
-        let before = source.complete_to;
-        source.complete_to = before.max(import.complete_to);
-        let moved = source.complete_to != before;
         for at in [import.oldest, import.newest].into_iter().flatten() {
             self.passed(entry, at);
         }
-        moved
     }
 
     /// Takes a watermark. True when it is the source's first.
@@ -383,8 +384,8 @@ impl Store {
         }
         self.shown.retain(|_, certificates| !certificates.0.is_empty());
         let mut index = Index::default();
-        for noted in self.steps.values().flat_map(|timeline| timeline.0.values()) {
-            index.step(&noted.fact, noted.entry);
+        for (source, timeline) in &self.steps {
+            timeline.0.values().for_each(|noted| index.step(source, &noted.fact, noted.entry));
         }
         for ((_, direction, peer), calls) in &self.calls {
             index.call(*direction, peer, &calls.names);
@@ -421,7 +422,49 @@ impl Store {
 
     /// The SPIFFE ID that a server signed that serial for.
     pub(crate) fn signed(&self, serial: &str) -> Option<(&str, u64)> {
-        self.index.signed.get(serial).map(|(id, entry)| (id.as_str(), *entry))
+        self.index.signed.get(serial).map(|(id, entry, _)| (id.as_str(), *entry))
+    }
+
+    /// When that serial was signed, and the entry.
+    pub(crate) fn signature(&self, serial: &str) -> Option<(Time, u64)> {
+        self.index.signed.get(serial).map(|(_, entry, at)| (*at, *entry))
+    }
+
+    /// Issues for an identity by any agent, in order.
+    pub(crate) fn issues(&self, id: &str) -> Vec<&Issue> {
+        self.index.issues.get(id).into_iter().flatten().collect()
+    }
+
+    /// Nanoseconds from issue to end, the shortest that the lines prove: for this identity, else for any.
+    pub(crate) fn lifetime(&self, id: &str) -> Option<i64> {
+        self.lifetime_of(id).or_else(|| self.index.issues.keys().filter_map(|id| self.lifetime_of(id)).min())
+    }
+
+    /// From signatures, and from what renewals say of the end of the one before.
+    fn lifetime_of(&self, id: &str) -> Option<i64> {
+        let mut shortest = self.index.lives.get(id).copied();
+        let mut before: BTreeMap<&SourceId, Time> = BTreeMap::new();
+        for issue in self.index.issues.get(id).into_iter().flatten() {
+            if let (Some(issued), Some(end)) = (before.get(&issue.agent), issue.replaced)
+                && end > *issued
+            {
+                let life = end - *issued;
+                shortest = Some(shortest.map_or(life, |known| known.min(life)));
+            }
+            before.insert(&issue.agent, issue.at);
+        }
+        shortest
+    }
+
+    /// The last step of a source up to a time that is of that sort.
+    pub(crate) fn last_step(
+        &self,
+        source: &SourceId,
+        to: Time,
+        is: impl Fn(&Credential) -> bool,
+    ) -> Option<(Time, u64, &Credential)> {
+        let mut steps = self.steps.get(source)?.between(Time(i64::MIN), to).rev();
+        steps.find(|(_, noted)| is(&noted.fact)).map(|(at, noted)| (at, noted.entry, &noted.fact))
     }
 
     /// Every workload identity that SPIRE's or a helper's lines name.

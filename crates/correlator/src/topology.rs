@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use model::{
-    Grade, SourceId, Time, credential::CredentialEvent, edges::Direction, handshake::Side, identity::SourceKind,
-    record::Endpoint, workload::Workload,
+    Grade, SourceId, Time, edges::Direction, handshake::Side, identity::SourceKind, record::Endpoint,
+    workload::Workload,
 };
 
 use crate::{
@@ -338,23 +338,11 @@ impl Store {
         alone.then_some(Known { spiffe_id, grade: Grade::Inferred, by: "name", entries: Vec::new() })
     }
 
-    /// Agents whose log names the identity, the last one to have done so by that time first.
-    pub(crate) fn agents(&self, spiffe_id: &str, at: Time) -> Vec<SourceId> {
-        let mut found: Vec<(Time, &SourceId)> = Vec::new();
-        for source in self.stepping(SourceKind::Spire) {
-            let mut issued = self.steps[source].0.iter().filter(|(_, noted)| {
-                matches!(noted.fact.event, CredentialEvent::Renewing | CredentialEvent::Creating)
-                    && noted.fact.spiffe_id.as_deref() == Some(spiffe_id)
-            });
-            let last = issued.clone().filter(|(key, _)| key.0 <= at).map(|(key, _)| key.0).next_back();
-            if let Some(last) = last {
-                found.push((last, source));
-            } else if issued.next().is_some() {
-                found.push((Time(i64::MIN), source));
-            }
-        }
-        found.sort_by(|a, b| b.cmp(a));
-        found.into_iter().map(|(_, source)| source.clone()).collect()
+    /// The agent that issued for the identity last by that time, else first after it.
+    pub(crate) fn agent(&self, spiffe_id: &str, at: Time) -> Option<SourceId> {
+        let issues = self.issues(spiffe_id);
+        let last = issues.iter().rev().find(|issue| issue.at <= at).or(issues.first());
+        last.map(|issue| issue.agent.clone())
     }
 
     /// The end that wrote `source`.

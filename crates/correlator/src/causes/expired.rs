@@ -17,22 +17,13 @@ use model::{
 
 use crate::{
     finding::{Case, Finding, named},
+    index::{Issue, is_issue},
     store::Store,
     topology::{Known, same_unit},
 };
 
 /// Times of NGINX are cut to the second, and a certificate's end too.
 const SLACK: i64 = 2;
-
-/// An issue of a certificate.
-#[derive(Clone)]
-struct Issue {
-    at: Time,
-    entry: u64,
-    agent: SourceId,
-    /// End of the certificate that it replaced.
-    replaced: Option<Time>,
-}
 
 pub(crate) fn expired(case: &Case<'_>) -> Finding {
     let episode = case.episode;
@@ -62,12 +53,12 @@ pub(crate) fn expired(case: &Case<'_>) -> Finding {
 fn decide(case: &Case<'_>, known: &Known, address: &str, holder: &str) -> Finding {
     let (store, first) = (case.store, case.episode.first);
     let id = known.spiffe_id.as_str();
-    let issues = issues(store, id);
-    let life = lifetime(store, id);
+    let issues = store.issues(id);
+    let life = store.lifetime(id);
     let end_of = |issue: &Issue| life.map(|life| Time(issue.at.0 + life));
     let valid = |issue: &Issue| end_of(issue).is_some_and(|end| end > first.plus_seconds(SLACK));
-    let newer = issues.iter().filter(|issue| issue.at <= first).find(|issue| valid(issue));
-    let before = |newer: &Issue| issues.iter().rev().find(|issue| issue.at < newer.at);
+    let newer = issues.iter().copied().filter(|issue| issue.at <= first).find(|issue| valid(issue));
+    let before = |newer: &Issue| issues.iter().rev().find(|issue| issue.at < newer.at).copied();
     let old_end = |newer: &Issue| newer.replaced.or_else(|| before(newer).and_then(&end_of));
     let mut finding = match newer {
         // Issued in time: it lay there and was not used.
@@ -85,9 +76,8 @@ fn decide(case: &Case<'_>, known: &Known, address: &str, holder: &str) -> Findin
             )
         }
         None => {
-            let last = issues.iter().rev().find(|issue| issue.at <= first.plus_seconds(SLACK));
-            let Some(agent) = last.map(|last| last.agent.clone()).or_else(|| store.agents(id, first).first().cloned())
-            else {
+            let last = issues.iter().rev().find(|issue| issue.at <= first.plus_seconds(SLACK)).copied();
+            let Some(agent) = last.map(|last| last.agent.clone()).or_else(|| store.agent(id, first)) else {
                 return Finding::undetermined()
                     .lacks(format!("issue of the certificate of {id}"), "log of the SPIRE agent that serves it");
             };
@@ -115,68 +105,6 @@ fn decide(case: &Case<'_>, known: &Known, address: &str, holder: &str) -> Findin
     }
 }
 
-/// Issues of that identity by any agent, in order.
-fn issues(store: &Store, id: &str) -> Vec<Issue> {
-    let mut found = Vec::new();
-    for agent in store.stepping(SourceKind::Spire) {
-        for (key, noted) in &store.steps[agent].0 {
-            if is_issue(&noted.fact) && noted.fact.spiffe_id.as_deref() == Some(id) {
-                let replaced = noted.fact.replaces_not_after;
-                found.push(Issue { at: key.0, entry: noted.entry, agent: agent.clone(), replaced });
-            }
-        }
-    }
-    found.sort_by(|a, b| (a.at, &a.agent, a.entry).cmp(&(b.at, &b.agent, b.entry)));
-    found
-}
-
-const fn is_issue(step: &Credential) -> bool {
-    matches!(step.event, CredentialEvent::Renewing | CredentialEvent::Creating)
-}
-
-/// Nanoseconds from issue to end, the shortest that the lines prove: for this identity, else for any.
-pub(crate) fn lifetime(store: &Store, id: &str) -> Option<i64> {
-    lifetime_of(store, Some(id)).or_else(|| lifetime_of(store, None))
-}
-
-fn lifetime_of(store: &Store, id: Option<&str>) -> Option<i64> {
-    let mut shortest: Option<i64> = None;
-    let mut prove = |life: i64| {
-        if life > SECOND {
-            shortest = Some(shortest.map_or(life, |known| known.min(life)));
-        }
-    };
-    for source in store.stepping(SourceKind::Spire) {
-        let mut issued: BTreeMap<&str, Time> = BTreeMap::new();
-        for ((at, ..), noted) in &store.steps[source].0 {
-            let step = &noted.fact;
-            let Some(whose) = step.spiffe_id.as_deref().filter(|whose| id.is_none_or(|id| id == *whose)) else {
-                continue;
-            };
-            match step.event {
-                CredentialEvent::Signed => {
-                    if let Some(end) = step.not_after.filter(|_| !whose.contains("/spire/")) {
-                        prove(end - *at);
-                    }
-                }
-                CredentialEvent::Received => {
-                    let fresh = issued.get(whose).is_some_and(|issued| *at - *issued < SECOND);
-                    let ttl = step.ttl_seconds.filter(|_| fresh).and_then(|ttl| i64::try_from(ttl).ok());
-                    prove(ttl.unwrap_or(0).saturating_mul(SECOND));
-                }
-                CredentialEvent::Renewing | CredentialEvent::Creating => {
-                    if let (Some(before), Some(end)) = (issued.get(whose), step.replaces_not_after) {
-                        prove(end - *before);
-                    }
-                    issued.insert(whose, *at);
-                }
-                _ => {}
-            }
-        }
-    }
-    shortest
-}
-
 /// The certificate had ended by `end`: why did the agent not renew it before?
 fn not_renewed(
     case: &Case<'_>,
@@ -188,12 +116,13 @@ fn not_renewed(
 ) -> Finding {
     let store = case.store;
     // Trouble that the agent got over, for any identity, is no cause.
-    let steps = store.steps_of(agent_id, Time(i64::MIN), end.plus_seconds(SLACK));
-    let recovered = steps
-        .iter()
-        .filter(|(at, _, step)| *at <= end && (is_issue(step) || step.event == CredentialEvent::AgentRenewed));
-    let recovered = recovered.map(|(at, ..)| *at).max().max(last.map(|last| last.at)).unwrap_or(Time(i64::MIN));
+    let recovered = store
+        .last_step(agent_id, end, |step| is_issue(step) || step.event == CredentialEvent::AgentRenewed)
+        .map(|(at, ..)| at)
+        .max(last.map(|last| last.at))
+        .unwrap_or(Time(i64::MIN));
     let mut troubles: BTreeMap<Cause, Vec<(Time, u64, &Credential)>> = BTreeMap::new();
+    let steps = store.steps_of(agent_id, recovered, end.plus_seconds(SLACK));
     for (at, entry, step) in steps.into_iter().filter(|(at, ..)| *at > recovered) {
         if let Some(cause) = cause_of(step) {
             troubles.entry(cause).or_default().push((at, entry, step));
@@ -371,11 +300,10 @@ fn not_in_use(case: &Case<'_>, id: &str, address: &str, holder: &str, newer: &Is
 
 /// No trouble of the agent stands right before the renewal, or two facts say that it was over.
 fn recovered_surely(store: &Store, id: &str, newer: &Issue, first: Time) -> bool {
-    let steps = store.steps_of(&newer.agent, Time(i64::MIN), first);
-    let is_ok = |step: &Credential| is_issue(step) || step.event == CredentialEvent::AgentRenewed;
-    let trouble =
-        steps.iter().filter(|(at, _, step)| *at <= newer.at && cause_of(step).is_some()).map(|(at, ..)| *at).max();
+    let trouble = store.last_step(&newer.agent, newer.at, |step| cause_of(step).is_some()).map(|(at, ..)| at);
     let Some(trouble) = trouble else { return true };
+    let is_ok = |step: &Credential| is_issue(step) || step.event == CredentialEvent::AgentRenewed;
+    let steps = store.steps_of(&newer.agent, trouble, first);
     let by_agent = steps.iter().filter(|(at, _, step)| *at > trouble && is_ok(step)).count();
     let signed = store.stepping(SourceKind::Spire).flat_map(|source| store.steps_of(source, trouble, first));
     let signed =

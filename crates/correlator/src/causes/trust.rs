@@ -5,12 +5,11 @@ use model::{
     credential::CredentialEvent,
     edges::Direction,
     handshake::Side,
-    identity::{Serial, SourceKind},
+    identity::SourceKind,
     record::{Cause, Standing},
     time::SECOND,
 };
 
-use super::expired;
 use crate::{
     finding::{Case, Finding},
     store::Shown,
@@ -41,8 +40,10 @@ pub(crate) fn bundle(case: &Case<'_>) -> Finding {
     let from = episode.first.plus_seconds(-case.config.reach_seconds);
     let rotation = store
         .stepping(SourceKind::Spire)
-        .flat_map(|source| store.steps_of(source, from, episode.first))
-        .filter(|(_, _, step)| step.event == CredentialEvent::AuthorityChanged)
+        .filter_map(|source| {
+            store.last_step(source, episode.first, |step| step.event == CredentialEvent::AuthorityChanged)
+        })
+        .filter(|(at, ..)| *at >= from)
         .max_by_key(|(at, entry, _)| (*at, *entry));
     let changed = issuer_changed(case, peer.unwrap_or_default());
     match (rotation, changed) {
@@ -138,22 +139,14 @@ pub(crate) fn not_yet_valid(case: &Case<'_>) -> Finding {
 /// When SPIRE issued the certificate: by its serial, or by its end (forward join).
 fn issued(case: &Case<'_>, shown: &Shown) -> Option<(Time, u64)> {
     let store = case.store;
-    let from = shown.first.plus_seconds(-case.config.reach_seconds);
-    let to = shown.first.plus_seconds(3600);
-    let whose = store.whose(shown).map(|known| known.spiffe_id);
-    store.stepping(SourceKind::Spire).find_map(|source| {
-        store.steps_of(source, from, to).into_iter().find_map(|(at, entry, step)| {
-            let serial = step.serial.as_ref().map(Serial::as_str);
-            let same_serial =
-                serial.is_some() && serial == shown.serial.as_deref() && step.event == CredentialEvent::Signed;
-            let issue = matches!(step.event, CredentialEvent::Renewing | CredentialEvent::Creating)
-                && step.spiffe_id.is_some()
-                && step.spiffe_id == whose;
-            let life = expired::lifetime(store, step.spiffe_id.as_deref().unwrap_or_default());
-            let same_end = shown.not_after.zip(life).is_some_and(|(end, life)| ((end - at) - life).abs() <= 2 * SECOND);
-            (same_serial || issue && same_end).then_some((at, entry))
-        })
-    })
+    let whose = store.whose(shown)?;
+    if let Some(signed) = shown.serial.as_deref().and_then(|serial| store.signature(serial)) {
+        return Some(signed);
+    }
+    let life = store.lifetime(&whose.spiffe_id)?;
+    let end = shown.not_after?;
+    let hit = store.issues(&whose.spiffe_id).into_iter().find(|issue| ((end - issue.at) - life).abs() <= 2 * SECOND);
+    hit.map(|issue| (issue.at, issue.entry))
 }
 
 /// The peer sent an alert: what it says about itself or us, as far as it can be believed.
