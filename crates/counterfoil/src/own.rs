@@ -20,6 +20,9 @@ use crate::{
 /// Time between heartbeats.
 pub const PERIOD: Duration = Duration::from_secs(10);
 
+/// Input has paused when nothing came for so long.
+pub const PAUSE: Duration = Duration::from_secs(1);
+
 /// Sources per heartbeat entry, so that a body stays within its limit.
 const SOURCES_PER_ENTRY: usize = 40;
 

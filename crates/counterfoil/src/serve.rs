@@ -263,16 +263,25 @@ async fn wait_for_end(desk: &Desk) {
     }
 }
 
+/// Heartbeats every period, and one when input pauses after a burst: the fold looks again at what is open when it sees
+/// one, so somebody who has just posted a log need not wait for the period.
 async fn beat(desk: Arc<Desk>, life: own::Life, mut stopped: watch::Receiver<bool>) {
-    let mut every = tokio::time::interval(own::PERIOD);
-    every.tick().await; // the first one fires at once; the first heartbeat has been written
+    let mut look = tokio::time::interval(own::PAUSE);
+    let (mut last_beat, mut beaten, mut seen) = (Instant::now(), 0, 0);
     loop {
         tokio::select! {
-            _ = every.tick() => {
-                let (desk, life) = (Arc::clone(&desk), life.clone());
-                let _ = tokio::task::spawn_blocking(move || own::heartbeat(&desk, &life, own::Phase::Beat)).await;
-            }
+            _ = look.tick() => {}
             _ = stopped.changed() => return, // it changes once, to true
+        }
+        let size = desk.ledger().map_or(0, |ledger| ledger.size());
+        let paused = size == std::mem::replace(&mut seen, size) && size > beaten;
+        if paused || last_beat.elapsed() >= own::PERIOD {
+            let (beating, life) = (Arc::clone(&desk), life.clone());
+            let _ = tokio::task::spawn_blocking(move || own::heartbeat(&beating, &life, own::Phase::Beat)).await;
+            last_beat = Instant::now();
+            // The heartbeat itself is no input: it must not call for the next one.
+            seen = desk.ledger().map_or(0, |ledger| ledger.size());
+            beaten = seen;
         }
     }
 }
