@@ -127,7 +127,7 @@ fn evidence(out: &mut String, evidence: &[Evidence]) {
         let of_role: Vec<_> = evidence.iter().filter(|e| e.role == role).collect();
         for e in of_role.iter().take(PART) {
             let times = e.times.map(|n| format!("  x{n}")).unwrap_or_default();
-            let _ = writeln!(out, "  {label}{} #{:<6} {}{times}", clock(e.at), e.entry, safe(&e.says, 200));
+            let _ = writeln!(out, "  {label}{} #{:<6} {}{times}", clock(e.at), e.entry, safe(&e.says, 160));
         }
         if of_role.len() > PART {
             let _ = writeln!(out, "  {label}… {} more", of_role.len() - PART);
