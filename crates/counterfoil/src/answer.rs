@@ -151,7 +151,26 @@ pub struct ShowAnswer {
     pub through: Through,
 }
 
-/// An entry in full: `GET /api/v1/entries/{index}`.
+/// `GET /api/v1/records/{id}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RecordAnswer {
+    /// The record, in its latest revision.
+    pub record: Record,
+    /// How far it knows.
+    pub through: Through,
+}
+
+/// `GET /api/v1/entries/{index}`: an entry with how far the derived world has come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EntryAnswer {
+    /// The entry.
+    #[serde(flatten)]
+    pub entry: EntryShown,
+    /// How far the derived world knows; an entry itself is readable as soon as it is acknowledged.
+    pub through: Through,
+}
+
+/// An entry in full.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EntryShown {
     /// Index.

@@ -23,6 +23,7 @@ use crate::{
     config,
     derive::Derived,
     desk::Desk,
+    intake::now,
     log::Log,
     problem::Problem,
 };
@@ -189,7 +190,13 @@ async fn record(State(api): Shared, Path(id): Path<String>) -> Result<Response, 
 
 async fn entry(State(api): Shared, Path(index): Path<u64>) -> Result<Response, Problem> {
     let log = api.log()?;
-    api.work(move || answer::show::entry(&log, index)).await.map(|entry| Json(entry).into_response())
+    // Readable before the index is: then nothing has been followed yet.
+    let through = match api.view() {
+        Ok(view) => view.through(),
+        Err(_) => answer::Through { ledger: log.size(), asked_at: now(), ..answer::Through::default() },
+    };
+    let shown = api.work(move || answer::show::entry(&log, index)).await?;
+    Ok(Json(answer::EntryAnswer { entry: shown, through }).into_response())
 }
 
 /// The proof of an acknowledged entry waits for the seal that covers it; it is never "not found".

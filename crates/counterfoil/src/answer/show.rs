@@ -10,7 +10,7 @@ use model::{
     record::Detail,
 };
 
-use super::{EntryShown, EntrySummary, Found, ShowAnswer, View, ledger_problem, no_entry, search};
+use super::{EntryShown, EntrySummary, Found, RecordAnswer, ShowAnswer, View, ledger_problem, no_entry, search};
 use crate::{derive::hex, log::Log, problem::Problem};
 
 /// Largest payload that is shown.
@@ -70,9 +70,10 @@ fn people(view: &View, records: &[Record]) -> Vec<(String, String)> {
 }
 
 /// One record, by id or its beginning.
-pub fn record(view: &View, id: &str) -> Result<Record, Problem> {
+pub fn record(view: &View, id: &str) -> Result<RecordAnswer, Problem> {
+    let through = view.through();
     match view.index.record(id).map_err(search::problem)? {
-        FoundRecord::One(record) => Ok(*record),
+        FoundRecord::One(record) => Ok(RecordAnswer { record: *record, through }),
         FoundRecord::None => Err(Problem::new(StatusCode::NOT_FOUND, "no-such-record", "No such record")
             .detail(id.to_owned())
             .hint("ids are matched from their beginning; at least 4 characters")),

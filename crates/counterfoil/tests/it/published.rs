@@ -28,7 +28,8 @@ fn schemas_are_those_of_the_code() {
     schema("schemas/search.schema.json", &schema_for!(counterfoil::answer::SearchAnswer));
     schema("schemas/why.schema.json", &schema_for!(counterfoil::answer::WhyAnswer));
     schema("schemas/show.schema.json", &schema_for!(counterfoil::answer::ShowAnswer));
-    schema("schemas/entry.schema.json", &schema_for!(counterfoil::answer::EntryShown));
+    schema("schemas/entry.schema.json", &schema_for!(counterfoil::answer::EntryAnswer));
+    schema("schemas/record-answer.schema.json", &schema_for!(counterfoil::answer::RecordAnswer));
     schema("schemas/doctor.schema.json", &schema_for!(counterfoil::answer::DoctorAnswer));
     schema("schemas/problem.schema.json", &schema_for!(counterfoil::problem::Problem));
     schema("schemas/verified.schema.json", &schema_for!(counterfoil::verify::Verified));
