@@ -11,7 +11,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::topology::host;
+use crate::topology::{account, host};
 
 /// An agent issued a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub(crate) const fn is_issue(step: &Credential) -> bool {
 pub(crate) struct Index {
     /// Workload identities that steps name.
     pub(crate) identities: BTreeSet<String>,
+    /// Workload identities by the name of their service account.
+    pub(crate) accounts: BTreeMap<String, BTreeSet<String>>,
     /// Issues per identity, in order.
     pub(crate) issues: BTreeMap<String, BTreeSet<Issue>>,
     /// Shortest distance from signature to end per identity, in nanoseconds.
@@ -52,6 +54,9 @@ impl Index {
         let Some(id) = step.spiffe_id.as_ref().filter(|id| !id.contains("/spire/")) else { return };
         if !self.identities.contains(id) {
             self.identities.insert(id.clone());
+            if let Some((_, name)) = account(id) {
+                self.accounts.entry(name.to_owned()).or_default().insert(id.clone());
+            }
         }
         let at = step.occurred.at;
         if source.kind == SourceKind::Spire && is_issue(step) {

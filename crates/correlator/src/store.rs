@@ -467,6 +467,11 @@ impl Store {
         steps.find(|(_, noted)| is(&noted.fact)).map(|(at, noted)| (at, noted.entry, &noted.fact))
     }
 
+    /// Workload identities of a service account of that name, in any namespace.
+    pub(crate) fn accounts(&self, name: &str) -> Option<&BTreeSet<String>> {
+        self.index.accounts.get(name)
+    }
+
     /// Every workload identity that SPIRE's or a helper's lines name.
     pub(crate) fn identities(&self) -> &BTreeSet<String> {
         &self.index.identities

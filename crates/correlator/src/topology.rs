@@ -13,7 +13,7 @@ use model::{
 
 use crate::{
     episode::Episode,
-    store::{Looks, Noted, Shown, Store},
+    store::{Looks, Noted, Shown, Source, Store},
 };
 
 /// An identity and how it is known.
@@ -116,9 +116,16 @@ impl Store {
         inbound.then_some(Upstream::OwnApplication)
     }
 
-    /// Sources of that kind that belong to the same process as `unit`.
+    /// Every source of the process that `unit` belongs to.
+    fn unit(&self, unit: &SourceId) -> impl Iterator<Item = (&SourceId, &Source)> {
+        let kinds = SourceKind::LINES.into_iter();
+        kinds.filter_map(move |kind| self.sources.get_key_value(&SourceId { kind, ..unit.clone() }))
+    }
+
+    /// The source of that kind that belongs to the same process as `unit`, if there is one.
     pub(crate) fn siblings(&self, unit: &SourceId, kind: SourceKind) -> Vec<SourceId> {
-        self.sources.keys().filter(|source| source.kind == kind && same_unit(source, unit)).cloned().collect()
+        let sibling = SourceId { kind, ..unit.clone() };
+        if self.sources.contains_key(&sibling) { vec![sibling] } else { Vec::new() }
     }
 
     /// Logs of the helpers that deliver to the process: of the same name, declared for the same workload, or called
@@ -146,7 +153,7 @@ impl Store {
     /// Addresses that the process listens on or that the pod list gives its pods.
     pub(crate) fn addresses(&self, unit: &SourceId, at: Time) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
-        for (source, known) in self.sources.iter().filter(|(source, _)| same_unit(source, unit)) {
+        for (source, known) in self.unit(unit) {
             found.extend(known.listens.iter().map(|socket| host(socket).to_owned()));
             for name in known.pods.iter().chain([&source.name, &source.instance]) {
                 let pods = self.pods_by_name(name).filter_map(|looks| alive(looks, at));
@@ -315,7 +322,7 @@ impl Store {
             }
         }
         let mut names: Vec<&str> = vec![&unit.name];
-        for (_, known) in self.sources.iter().filter(|(source, _)| same_unit(source, unit)) {
+        for (_, known) in self.unit(unit) {
             names.extend(known.declared.workload.as_deref());
             names.extend(known.serves.iter().filter_map(|name| service(name)).map(|(name, _)| name));
         }
@@ -323,19 +330,23 @@ impl Store {
     }
 
     /// The identity whose service account has one of the names, or is their beginning before a `-` (pods and versions
-    /// are called like that): the longest such account, when there is one.
+    /// are called like that): the longest such account, when there is exactly one.
     pub(crate) fn identity_named(&self, names: &[&str]) -> Option<Known> {
-        let called = |account: &str| {
-            names
-                .iter()
-                .any(|name| name.strip_prefix(account).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
-        };
-        let hits = || self.identities().iter().filter_map(|id| account(id).map(|(_, name)| (name.len(), id)));
-        let hits = || hits().filter(|(_, id)| account(id).is_some_and(|(_, name)| called(name)));
-        let (longest, id) = hits().max()?;
-        let alone = hits().filter(|(len, _)| *len == longest).count() == 1;
-        let spiffe_id = id.clone();
-        alone.then_some(Known { spiffe_id, grade: Grade::Inferred, by: "name", entries: Vec::new() })
+        let mut best: Option<(usize, BTreeSet<&String>)> = None;
+        for name in names {
+            let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
+            let Some((len, ids)) = ends.rev().find_map(|end| Some((end, self.accounts(&name[..end])?))) else {
+                continue;
+            };
+            match &mut best {
+                Some((longest, known)) if *longest == len => known.extend(ids),
+                Some((longest, _)) if *longest > len => {}
+                _ => best = Some((len, ids.iter().collect())),
+            }
+        }
+        let (_, ids) = best.filter(|(_, ids)| ids.len() == 1)?;
+        let spiffe_id = ids.into_iter().next()?.clone();
+        Some(Known { spiffe_id, grade: Grade::Inferred, by: "name", entries: Vec::new() })
     }
 
     /// The agent that issued for the identity last by that time, else first after it.
@@ -354,7 +365,7 @@ impl Store {
             ..Endpoint::default()
         };
         let identity = self.identity_of(source, at);
-        let units = || self.sources.iter().filter(|(other, _)| same_unit(other, source));
+        let units = || self.unit(source);
         if let Some(known) = units().map(|(_, known)| &known.declared).find(|declared| declared.workload.is_some()) {
             let workload = known.workload.clone().unwrap_or_default();
             end.name = known.namespace.as_ref().map_or(workload.clone(), |namespace| format!("{namespace}/{workload}"));
@@ -385,9 +396,9 @@ impl Store {
 
     /// The end at an address.
     pub(crate) fn endpoint_at(&self, address: &str, at: Time) -> Endpoint {
-        let declared = self.unit_at(address, at).filter(|unit| {
-            self.sources.iter().any(|(source, known)| same_unit(source, unit) && known.declared.workload.is_some())
-        });
+        let declared = self
+            .unit_at(address, at)
+            .filter(|unit| self.unit(unit).any(|(_, known)| known.declared.workload.is_some()));
         if let Some(unit) = declared {
             return Endpoint { address: Some(host(address).into()), ..self.endpoint_of(&unit, at) };
         }

@@ -321,7 +321,10 @@ fn holders(case: &Case<'_>, id: &str, address: &str) -> Vec<SourceId> {
         .sources
         .keys()
         .filter(|source| source.kind == SourceKind::NginxError && !same_unit(source, &case.episode.key.source))
-        .filter(|source| store.addresses(source, at).is_empty() || store.addresses(source, at).contains(address))
+        .filter(|source| {
+            let own = store.addresses(source, at);
+            own.is_empty() || own.contains(address)
+        })
         .filter(|source| store.identity_of(source, at).is_some_and(|known| known.spiffe_id == id))
         .collect();
     named_so.into_iter().cloned().collect()
