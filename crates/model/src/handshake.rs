@@ -19,7 +19,7 @@ pub struct Handshake {
     /// X.509 verify code from `(10:certificate has expired)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify_code: Option<u16>,
-    /// OpenSSL reason: the low 12 bits of the first `error:XXXXXXXX` of the SSL library.
+    /// OpenSSL reason: the low 12 bits of the first `error:HHHHHHHH` of the SSL library.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<u16>,
     /// TLS alert that the peer sent: reason - 1000, or the number in `SSL alert number N`.

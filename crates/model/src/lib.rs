@@ -8,6 +8,7 @@
 //! Reading order: [`time`], [`identity`], [`entry`], [`fact`] and its parts, [`record`].
 
 pub mod action;
+pub mod cause;
 pub mod credential;
 pub mod edges;
 pub mod entry;
