@@ -161,7 +161,8 @@ impl World<'_> {
             self.failures.0.keys().filter(|other| !same_unit(&other.source, &key.source) && wanted(other, status));
         let mut best: Option<(Time, String)> = None;
         for other in keys.flat_map(|key| self.failures.episodes(key, self.config)) {
-            if !other.overlaps(episode.first, episode.last, 3) {
+            // One that its own NGINX's lines explain has no record to point to.
+            if !other.overlaps(episode.first, episode.last, 3) || self.explained(&other).is_some() {
                 continue;
             }
             let (other_from, other_to) = self.ends(&other);
