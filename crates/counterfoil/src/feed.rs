@@ -198,21 +198,21 @@ fn keep(desk: &Desk, arrival: &Arrival) -> Result<Receipt, NotKept> {
     }
 }
 
-/// `import`: opens the ledger of a configuration, or hands the lines to the server that has it.
+/// `import`: opens the ledger of a configuration; a ledger that is being served takes posts instead.
 pub fn import(config: &Config, feeds: &[Feed], complete_to: Option<Time>) -> Result<Sum> {
     let bar = bar(feeds.iter().map(|feed| feed.bytes.len() as u64).sum());
-    if let Some(serving) = Serving::read(&config.data) {
-        bail!(
+    let sum = with_desk(config, |desk| Ok(run(desk, feeds, complete_to, |bytes| bar.inc(bytes))?));
+    bar.finish_and_clear();
+    sum.map_err(|error| match (error.downcast_ref::<ledger::Error>(), Serving::read(&config.data)) {
+        (Some(ledger::Error::Locked { .. }), Some(serving)) => error.context(format!(
             "process {} serves {}; post the lines to it instead:\n  curl --data-binary @FILE \
-             'http://{}/logs/FORMAT?source=NAME&complete_to=TIME'",
+             'http://{}/logs/FORMAT?source=NAME&complete_to=TIME'\n",
             serving.pid,
             config.data.display(),
             serving.intake
-        );
-    }
-    let sum = with_desk(config, |desk| Ok(run(desk, feeds, complete_to, |bytes| bar.inc(bytes))?))?;
-    bar.finish_and_clear();
-    Ok(sum)
+        )),
+        _ => error,
+    })
 }
 
 /// Opens a ledger for a while, without listeners.
