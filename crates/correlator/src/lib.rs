@@ -22,6 +22,7 @@ mod index;
 mod late;
 mod links;
 mod pairs;
+mod queries;
 mod run_records;
 mod runs;
 mod sources;

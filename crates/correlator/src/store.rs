@@ -12,19 +12,14 @@ use model::{
     credential::{Credential, CredentialEvent},
     edges::{Direction, EdgeRow, Edges},
     entry::Place,
-    identity::{Declared, SourceKind},
+    identity::Declared,
     own::{Import, Watermark},
     workload::Workload,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{
-    Config,
-    index::{Index, Issue},
-    pairs,
-    topology::host,
-};
+use crate::{Config, index::Index, pairs};
 
 /// Orders facts of one source: time, place, and the entry's index only where a fact has no place.
 pub(crate) type Key = (Time, Option<Place>, u64);
@@ -131,7 +126,7 @@ pub(crate) struct Store {
     pub(crate) actions: Timeline<Action>,
     /// Who created a run: by resource and uid, or by resource and `namespace/name` when the uid is not known.
     #[serde(with = "pairs")]
-    created: BTreeMap<(String, String), BTreeSet<Key>>,
+    pub(crate) created: BTreeMap<(String, String), BTreeSet<Key>>,
     /// Looks at Kubernetes objects by uid.
     pub(crate) workloads: BTreeMap<String, Looks>,
     /// By caller's address, then (called source, certificate).
@@ -139,7 +134,7 @@ pub(crate) struct Store {
     #[serde(with = "pairs")]
     pub(crate) calls: BTreeMap<(SourceId, Direction, String), Calls>,
     /// Ways into the collections above.
-    index: Index,
+    pub(crate) index: Index,
     /// Repeat keys with the tick of their first sighting.
     #[serde(with = "pairs")]
     seen: BTreeMap<u64, u64>,
@@ -401,95 +396,6 @@ impl Store {
             self.evicted += 1;
             self.forgotten = self.forgotten.max(Some(at));
         }
-    }
-
-    /// Requests that created that object of Tekton.
-    pub(crate) fn creations(&self, resource: &str, object: &str) -> impl Iterator<Item = &Noted<Action>> {
-        let keys = self.created.get(&(resource.to_owned(), object.to_owned()));
-        keys.into_iter().flatten().filter_map(|key| self.actions.0.get(key))
-    }
-
-    /// Steps of one source between two times.
-    pub(crate) fn steps_of(&self, source: &SourceId, from: Time, to: Time) -> Vec<(Time, u64, &Credential)> {
-        let Some(timeline) = self.steps.get(source) else { return Vec::new() };
-        timeline.between(from, to).map(|(at, noted)| (at, noted.entry, &noted.fact)).collect()
-    }
-
-    /// Sources of a kind that have credential steps.
-    pub(crate) fn stepping(&self, kind: SourceKind) -> impl Iterator<Item = &SourceId> {
-        self.steps.keys().filter(move |source| source.kind == kind)
-    }
-
-    /// The SPIFFE ID that a server signed that serial for.
-    pub(crate) fn signed(&self, serial: &str) -> Option<(&str, u64)> {
-        self.index.signed.get(serial).map(|(id, entry, _)| (id.as_str(), *entry))
-    }
-
-    /// When that serial was signed, and the entry.
-    pub(crate) fn signature(&self, serial: &str) -> Option<(Time, u64)> {
-        self.index.signed.get(serial).map(|(_, entry, at)| (*at, *entry))
-    }
-
-    /// Issues for an identity by any agent, in order.
-    pub(crate) fn issues(&self, id: &str) -> Vec<&Issue> {
-        self.index.issues.get(id).into_iter().flatten().collect()
-    }
-
-    /// Nanoseconds from issue to end, the shortest that the lines prove: for this identity, else for any.
-    pub(crate) fn lifetime(&self, id: &str) -> Option<i64> {
-        self.lifetime_of(id).or_else(|| self.index.issues.keys().filter_map(|id| self.lifetime_of(id)).min())
-    }
-
-    /// From signatures, and from what renewals say of the end of the one before.
-    fn lifetime_of(&self, id: &str) -> Option<i64> {
-        let mut shortest = self.index.lives.get(id).copied();
-        let mut before: BTreeMap<&SourceId, Time> = BTreeMap::new();
-        for issue in self.index.issues.get(id).into_iter().flatten() {
-            if let (Some(issued), Some(end)) = (before.get(&issue.agent), issue.replaced)
-                && end > *issued
-            {
-                let life = end - *issued;
-                shortest = Some(shortest.map_or(life, |known| known.min(life)));
-            }
-            before.insert(&issue.agent, issue.at);
-        }
-        shortest
-    }
-
-    /// The last step of a source up to a time that is of that sort.
-    pub(crate) fn last_step(
-        &self,
-        source: &SourceId,
-        to: Time,
-        is: impl Fn(&Credential) -> bool,
-    ) -> Option<(Time, u64, &Credential)> {
-        let mut steps = self.steps.get(source)?.between(Time(i64::MIN), to).rev();
-        steps.find(|(_, noted)| is(&noted.fact)).map(|(at, noted)| (at, noted.entry, &noted.fact))
-    }
-
-    /// Workload identities of a service account of that name, in any namespace.
-    pub(crate) fn accounts(&self, name: &str) -> Option<&BTreeSet<String>> {
-        self.index.accounts.get(name)
-    }
-
-    /// Every workload identity that SPIRE's or a helper's lines name.
-    pub(crate) fn identities(&self) -> &BTreeSet<String> {
-        &self.index.identities
-    }
-
-    /// Names that callers' configurations give the upstreams at an address, whatever the port.
-    pub(crate) fn names_for(&self, address: &str) -> BTreeSet<String> {
-        self.index.names.get(host(address)).cloned().unwrap_or_default()
-    }
-
-    /// Looks at pods that had that address at some time.
-    pub(crate) fn pods_by_address(&self, address: &str) -> impl Iterator<Item = &Looks> {
-        self.index.by_address.get(address).into_iter().flatten().filter_map(|uid| self.workloads.get(uid))
-    }
-
-    /// Looks at pods of that name.
-    pub(crate) fn pods_by_name(&self, name: &str) -> impl Iterator<Item = &Looks> {
-        self.index.by_name.get(name).into_iter().flatten().filter_map(|uid| self.workloads.get(uid))
     }
 }
 
