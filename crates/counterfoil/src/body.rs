@@ -1,6 +1,9 @@
 //! Reading request bodies: bounded in size, time and memory.
 
-use std::{io::Read as _, time::Duration};
+use std::{
+    io::Read as _,
+    time::{Duration, Instant},
+};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -29,8 +32,11 @@ pub enum NotTaken {
     Broken,
 }
 
-/// Reads a body. A declared length is taken from the budget at once and refused before a byte is read; without one
-/// (chunked) the budget is taken as the bytes come.
+/// Slowest sender that is waited for, in bytes per second; a body gets the time to stall and this much more.
+const SLOWEST: u64 = 16 << 10;
+
+/// Reads a body. One whose declared length is over the limit is refused before a byte is read. The budget is taken as the
+/// bytes come: a length that is only declared must not keep others out.
 pub async fn read(
     headers: &HeaderMap,
     mut body: Body,
@@ -42,11 +48,15 @@ pub async fn read(
     if declared.is_some_and(|length| length > limit) {
         return Err(NotTaken::TooLarge);
     }
-    let mut held = budget.take(declared.unwrap_or(0)).ok_or(NotTaken::Busy)?;
+    let began = Instant::now();
+    let mut held = budget.take(0).ok_or(NotTaken::Busy)?;
     let mut chunks: Vec<Bytes> = Vec::new();
     let mut length = 0usize;
     loop {
-        let frame = match tokio::time::timeout(stall, body.frame()).await {
+        // Who sends a byte now and then must not hold its place for ever.
+        let allowed = stall + Duration::from_secs(length as u64 / SLOWEST);
+        let left = allowed.saturating_sub(began.elapsed()).min(stall);
+        let frame = match tokio::time::timeout(left, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(None) => break,
             Ok(Some(Err(_))) | Err(_) => return Err(NotTaken::Broken),
@@ -56,7 +66,7 @@ pub async fn read(
         if length > limit {
             return Err(NotTaken::TooLarge);
         }
-        if declared.is_none() && !held.grow(chunk.len()) {
+        if !held.grow(chunk.len()) {
             return Err(NotTaken::Busy);
         }
         chunks.push(chunk);
@@ -146,8 +156,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_LENGTH, "11".parse().unwrap());
         let wait = Duration::from_secs(5);
+        // A declared length alone takes nothing from others.
         let result = read(&headers, Body::from("x"), 100, &budget, wait).await;
-        assert_eq!(result.unwrap_err(), NotTaken::Busy);
+        assert_eq!(result.unwrap_err(), NotTaken::Broken);
         let result = read(&headers, Body::from("x"), 5, &budget, wait).await;
         assert_eq!(result.unwrap_err(), NotTaken::TooLarge);
         let result = read(&HeaderMap::new(), Body::from("12345678901"), 100, &budget, wait).await;

@@ -97,7 +97,7 @@ pub struct Intake {
     pub max_event_bytes: usize,
     /// Largest posted body of lines in bytes, after inflating.
     pub max_lines_bytes: usize,
-    /// Bytes of all bodies that may be in memory at once; beyond it senders get 503.
+    /// Bytes of all bodies that may be in memory at once, a quarter of it for events; beyond it senders get 503.
     pub memory_bytes: usize,
     /// Connections at once; further ones wait in the kernel's queue.
     pub max_connections: usize,
@@ -415,10 +415,11 @@ impl Config {
         if self.ledger.segment_bytes < 16 << 20 {
             bail!("ledger.segment_bytes = {}; at least {} are needed", self.ledger.segment_bytes, 16 << 20);
         }
-        let largest = self.intake.max_event_bytes.max(self.intake.max_lines_bytes);
-        if self.intake.memory_bytes < largest {
+        // A quarter is for events, the rest for lines, which are held beside one stretch at work.
+        let least = (self.intake.max_event_bytes * 4).max((self.intake.max_lines_bytes + (16 << 20)) / 3 * 4);
+        if self.intake.memory_bytes < least {
             bail!(
-                "intake.memory_bytes = {} is less than one largest body ({largest}); nothing that big could be taken",
+                "intake.memory_bytes = {} is too little for one largest body; at least {least} are needed",
                 self.intake.memory_bytes
             );
         }

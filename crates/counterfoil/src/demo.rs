@@ -144,6 +144,14 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    /// After a failed step nobody would end it.
+    fn drop(&mut self) {
+        let _ = self.process.kill(); // it may have ended already
+        let _ = self.process.wait();
+    }
+}
+
 fn this_program() -> Result<Command> {
     Ok(Command::new(std::env::current_exe().context("find this program")?))
 }

@@ -34,7 +34,7 @@ pub struct Known {
     /// `recorded_at` of the last of them.
     pub time: Option<Time>,
     /// What each source has shown.
-    pub sources: Sources,
+    pub sources: Arc<Sources>,
 }
 
 impl Progress {
@@ -62,8 +62,6 @@ pub struct Derived {
     /// Next entry at the last commit and at the last snapshot.
     committed: u64,
     snapshotted: u64,
-    /// Leaves that this version cannot read (a newer one wrote them).
-    unreadable: u64,
     records: Vec<Record>,
 }
 
@@ -105,7 +103,6 @@ impl Derived {
             last_time: None,
             committed: 0,
             snapshotted: 0,
-            unreadable: 0,
             records: Vec::new(),
             folder,
         };
@@ -125,6 +122,10 @@ impl Derived {
         };
         match Index::open(folder, config) {
             Ok(index) => match index.cursor() {
+                Some(cursor) if cursor.rules != correlator::RULES_VERSION => {
+                    drop(index);
+                    fresh("other rules made its records")
+                }
                 Some(cursor) if !fits(log, cursor.size, &cursor.leaf_hash) => {
                     drop(index);
                     fresh("it does not belong to this ledger")
@@ -212,7 +213,6 @@ impl Derived {
                 }
             }
             Err(error) => {
-                self.unreadable += 1;
                 self.metrics.trouble("unreadable_entry");
                 tracing::warn!(
                     entry = self.next,
@@ -229,7 +229,8 @@ impl Derived {
     /// Makes what was folded visible to searches.
     pub fn commit(&mut self) -> Result<()> {
         if self.is_dirty() {
-            let cursor = Cursor { size: self.next, leaf_hash: self.last_leaf.clone() };
+            let cursor =
+                Cursor { size: self.next, leaf_hash: self.last_leaf.clone(), rules: correlator::RULES_VERSION };
             self.index.commit(&cursor).context("commit the index")?;
             self.committed = self.next;
             self.indexed = self.indexed.max(self.next);
@@ -242,7 +243,7 @@ impl Derived {
         let mut known = self.progress.0.write().unwrap_or_else(PoisonError::into_inner);
         known.entries = self.next;
         known.time = self.last_time;
-        known.sources = self.sources.clone();
+        known.sources = Arc::new(self.sources.clone());
         self.metrics.derived_entries.set(self.next);
     }
 

@@ -32,7 +32,7 @@ pub struct Desk {
     /// What the references stand for.
     pub people: Arc<People>,
     /// How far every source is.
-    pub watermarks: Watermarks,
+    pub watermarks: Arc<Watermarks>,
     /// Numbers.
     pub metrics: Arc<Metrics>,
 }
@@ -56,6 +56,17 @@ pub struct Arrival {
     pub drafts: Vec<Draft>,
     /// The source's position after it.
     pub position: Option<Position>,
+    /// How far the source is once this is on disk.
+    pub reached: Reached,
+}
+
+/// How far a source is with an arrival; it counts when the arrival is on disk, not before.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reached {
+    /// Newest time in it.
+    pub newest: Option<Time>,
+    /// Nothing before this is missing.
+    pub complete_to: Option<Time>,
 }
 
 /// Why an arrival could not be kept.
@@ -80,7 +91,7 @@ impl Desk {
             redactor: Redactor::new(&keys.redaction),
             persons: Persons::new(keys.persons),
             people: Arc::new(people),
-            watermarks: Watermarks::default(),
+            watermarks: Arc::default(),
             metrics,
         }
     }
@@ -101,11 +112,12 @@ impl Desk {
         let Some(ledger) = self.ledger.get() else { return done(Err(NotKept::Starting)) };
         let kind = Format { format: arrival.source.kind.as_str() };
         let entries = arrival.drafts.len() as u64;
+        let (source, reached) = (arrival.source.clone(), arrival.reached);
         let append = match append(lane, arrival) {
             Ok(append) => append,
             Err(error) => return done(Err(NotKept::Own(format!("{error:#}").into()))),
         };
-        let metrics = Arc::clone(&self.metrics);
+        let (metrics, watermarks) = (Arc::clone(&self.metrics), Arc::clone(&self.watermarks));
         // The ledger calls back or gives an error, never both; `done` is shared because only it knows which.
         let done = Arc::new(Mutex::new(Some(done)));
         let later = Arc::clone(&done);
@@ -113,6 +125,9 @@ impl Desk {
             if result.is_ok() {
                 metrics.accepted.get_or_create(&kind).inc();
                 metrics.entries.get_or_create(&kind).inc_by(entries);
+                if !watermarks.reach(&source, reached) {
+                    metrics.limit("watermarks");
+                }
             }
             if let Some(done) = take(&later) {
                 done(result.map_err(NotKept::from));
@@ -149,7 +164,7 @@ fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
 
 /// Bodies and payload of one arrival. The first part names the payload; the others share it.
 fn append(lane: Lane, arrival: Arrival) -> Result<Append> {
-    let Arrival { source, declared, observed_at, submitter, payload, redacted, drafts, position } = arrival;
+    let Arrival { source, declared, observed_at, submitter, payload, redacted, drafts, position, .. } = arrival;
     let payload = payload
         .map(|(bytes, class)| Payload::new(bytes, class, "identity"))
         .transpose()

@@ -25,7 +25,7 @@ use model::{
 
 use crate::{
     config::Config,
-    desk::{Arrival, Desk, NotKept},
+    desk::{Arrival, Desk, NotKept, Reached},
     intake::now,
     keys::Keys,
     lines::{self, Source},
@@ -152,7 +152,8 @@ pub fn merge<E>(
 }
 
 /// Feeds all files. `complete_to` ends it: for each source, nothing before that time is missing; `None` means the
-/// newest time in any of the files. `progress` is called with the bytes of each stretch.
+/// newest time in its own files, since silence after that may be the file's end. `progress` is called with the bytes of
+/// each stretch.
 pub fn run(
     desk: &Desk,
     feeds: &[Feed],
@@ -160,9 +161,14 @@ pub fn run(
     mut progress: impl FnMut(u64),
 ) -> Result<Sum, NotKept> {
     let observed_at = now();
-    let (mut sum, mut newest) = (Sum::default(), None);
+    let (mut sum, mut newest) = (Sum::default(), BTreeMap::<&SourceId, Option<Time>>::new());
+    for feed in feeds {
+        newest.insert(&feed.id, None);
+    }
     merge(desk, feeds, observed_at, |feed, piece, taken| {
-        newest = newest.max(taken.newest);
+        if let Some(newest) = newest.get_mut(&feed.id) {
+            *newest = (*newest).max(taken.newest);
+        }
         for draft in &taken.drafts {
             if let Fact::Import(import) = &draft.fact {
                 sum.lines += import.lines;
@@ -176,15 +182,14 @@ pub fn run(
         Ok::<_, NotKept>(())
     })?;
     // The final watermark: what each source says of itself, and a heartbeat over all of them.
-    if let Some(complete_to) = complete_to.or(newest) {
-        let ids: BTreeMap<&SourceId, &Feed> = feeds.iter().map(|feed| (&feed.id, feed)).collect();
-        for feed in ids.into_values() {
-            desk.watermarks.update(&feed.id, |mark| mark.complete_to = mark.complete_to.max(Some(complete_to)));
+    let by_id: BTreeMap<&SourceId, &Feed> = feeds.iter().map(|feed| (&feed.id, feed)).collect();
+    for (id, feed) in by_id {
+        if let Some(complete_to) = complete_to.or(newest.get(id).copied().flatten()) {
             sum.entries += 1;
             sum.add(&keep(desk, &last(feed, complete_to, observed_at))?);
         }
-        own::heartbeat(desk, &own::Life::of_import(), own::Phase::Last);
     }
+    own::heartbeat(desk, &own::Life::of_import(), own::Phase::Last);
     Ok(sum)
 }
 
@@ -256,6 +261,7 @@ fn last(feed: &Feed, complete_to: Time, observed_at: Time) -> Arrival {
         redacted: Vec::new(),
         drafts: vec![ingest::Draft { place: None, parser: "import/1", fact: Fact::Import(import), cut: Vec::new() }],
         position: None,
+        reached: Reached { newest: None, complete_to: Some(complete_to) },
     }
 }
 

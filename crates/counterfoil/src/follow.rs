@@ -20,7 +20,7 @@ use ingest::{
     Draft,
     lines::{Format, Start},
 };
-use ledger::{Lane, Position};
+use ledger::{AppendError, Lane, Position};
 use model::{
     Fact, SourceId, Time,
     identity::{DEFAULT_CLUSTER, Declared, Submitter},
@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config,
-    desk::{Arrival, Desk, NotKept},
+    desk::{Arrival, Desk, NotKept, Reached},
     intake::now,
     lines,
 };
@@ -40,6 +40,12 @@ pub const PERIOD: Duration = Duration::from_millis(500);
 
 /// How long a renamed file is read on after its last growth.
 const LINGER: Duration = Duration::from_secs(30);
+
+/// Most appends of one source in one look.
+const APPENDS: usize = 4;
+
+/// Least bytes read at once.
+const SMALLEST: usize = 64 << 10;
 
 /// Renamed files read on at once per source; the oldest is let go first.
 const MAX_RENAMED: usize = 8;
@@ -65,6 +71,8 @@ pub struct Follower {
     saved: Vec<Mark>,
     /// The path could not be opened; told once.
     absent: bool,
+    /// Most bytes read at once: less than [`lines::PIECE`] after an append was too large.
+    piece: usize,
 }
 
 #[derive(Debug)]
@@ -73,6 +81,8 @@ struct Open {
     inode: u64,
     mark: Mark,
     grew: Instant,
+    /// Bytes not read at the last look.
+    left: u64,
 }
 
 /// The key of a source's position in the ledger.
@@ -107,45 +117,61 @@ impl Follower {
             open: Vec::new(),
             saved,
             absent: false,
+            piece: lines::PIECE,
             id,
         })
     }
 
-    /// One look: takes in what is new, at most a few appends. Errors are told and tried again at the next look.
+    /// One look: takes in what is new, at most [`APPENDS`] appends, so that no source keeps the others waiting. Errors are
+    /// told and tried again at the next look.
     pub fn look(&mut self, desk: &Arc<Desk>) {
         if let Err(error) = self.find(desk) {
             if !self.absent {
                 tracing::warn!(source = %self.id, error = format!("{error:#}"), "cannot read; trying again");
                 self.absent = true;
             }
-            return;
+            // What is open already is read on: a renamed file may have no successor yet.
+            if self.open.is_empty() {
+                return;
+            }
+        } else {
+            self.absent = false;
         }
-        self.absent = false;
         let began = now();
-        let mut behind = 0;
+        let (mut behind, mut appends) = (0, APPENDS);
         for at in 0..self.open.len() {
-            match self.read_on(at, desk) {
-                Ok(left) => behind += left,
+            match self.read_on(at, &mut appends, desk) {
+                Ok(left) => {
+                    self.open[at].left = left;
+                    behind += left;
+                }
                 Err(error) => {
                     tracing::warn!(source = %self.id, error = format!("{error:#}"), "reading stopped; trying again");
                     return;
                 }
             }
         }
+        self.let_go();
+        let position = self.position();
+        let absent = self.absent;
+        desk.watermarks.update(&self.id, |mark| {
+            mark.position = Some(position);
+            mark.behind = Some(behind);
+            if behind == 0 && !absent {
+                // What the source wrote in this very second may still be on its way to the file.
+                mark.complete_to = mark.complete_to.max(Some(Time(began.0 - model::time::SECOND)));
+            }
+        });
+    }
+
+    /// Closes renamed files that were read to their end and have not grown for a while; one with lines left is kept,
+    /// however long the ledger is busy.
+    fn let_go(&mut self) {
         let last = self.open.len().saturating_sub(1);
         let mut at = 0;
         self.open.retain(|open| {
             at += 1;
-            at > last || open.grew.elapsed() < LINGER
-        });
-        let position = self.position();
-        desk.watermarks.update(&self.id, |mark| {
-            mark.position = Some(position);
-            mark.behind = Some(behind);
-            if behind == 0 {
-                // What the source wrote in this very second may still be on its way to the file.
-                mark.complete_to = Some(Time(began.0 - model::time::SECOND));
-            }
+            at > last || open.left > 0 || open.grew.elapsed() < LINGER
         });
     }
 
@@ -156,7 +182,9 @@ impl Follower {
         if let Some(open) = self.open.last()
             && open.inode == meta.ino()
         {
-            if meta.len() >= open.mark.offset {
+            // A file that was truncated and has grown again since begins with another line.
+            let same = open.mark.offset == 0 || fingerprint(&file)?.as_deref() == Some(&open.mark.file);
+            if meta.len() >= open.mark.offset && same {
                 return Ok(());
             }
             let lost = format!("{} was truncated from at least {} bytes", self.path.display(), open.mark.offset);
@@ -166,16 +194,36 @@ impl Follower {
         }
         let Some(print) = fingerprint(&file)? else { return Ok(()) }; // wait for a whole first line
         let mut offset = 0;
-        let saved = std::mem::take(&mut self.saved);
+        // Taken away only when all of them have been dealt with: an error in the middle is tried again from the start.
+        let (saved, opened) = (self.saved.clone(), self.open.len());
+        if let Err(error) = self.go_on(&saved, &print, meta.len(), &mut offset, desk) {
+            self.open.truncate(opened);
+            return Err(error);
+        }
+        self.saved.clear();
+        let open = Open { file, inode: meta.ino(), mark: Mark { file: print, offset }, grew: Instant::now(), left: 0 };
+        self.open.push(open);
+        if self.open.len() > MAX_RENAMED {
+            let dropped = self.open.remove(0);
+            if dropped.left > 0 {
+                let lost = format!("{} bytes of a renamed file: more than {MAX_RENAMED} were waiting", dropped.left);
+                self.gap(desk, "file_lost", lost)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the files of the saved position: the one at the path goes on at its offset, renamed ones are opened.
+    fn go_on(&mut self, saved: &[Mark], print: &str, length: u64, offset: &mut u64, desk: &Arc<Desk>) -> Result<()> {
         for mark in saved {
             if mark.file == print {
-                if meta.len() < mark.offset {
+                if length < mark.offset {
                     let lost = format!("{} is shorter than it was ({} bytes)", self.path.display(), mark.offset);
                     self.gap(desk, "file_truncated", lost)?;
                 } else {
-                    offset = mark.offset;
+                    *offset = mark.offset;
                 }
-            } else if let Some(open) = self.renamed(&mark)? {
+            } else if let Some(open) = self.renamed(mark)? {
                 self.open.push(open);
             } else {
                 let lost = format!(
@@ -185,10 +233,6 @@ impl Follower {
                 );
                 self.gap(desk, "file_lost", lost)?;
             }
-        }
-        self.open.push(Open { file, inode: meta.ino(), mark: Mark { file: print, offset }, grew: Instant::now() });
-        if self.open.len() > MAX_RENAMED {
-            self.open.remove(0);
         }
         Ok(())
     }
@@ -208,19 +252,21 @@ impl Follower {
             let Ok(file) = File::open(&path) else { continue };
             if fingerprint(&file)?.as_deref() == Some(&mark.file) {
                 let inode = file.metadata().with_context(|| format!("look at {}", path.display()))?.ino();
-                return Ok(Some(Open { file, inode, mark: mark.clone(), grew: Instant::now() }));
+                return Ok(Some(Open { file, inode, mark: mark.clone(), grew: Instant::now(), left: 0 }));
             }
         }
         Ok(None)
     }
 
-    /// Reads one file to its end or until the ledger is busy. Gives the bytes left.
-    fn read_on(&mut self, at: usize, desk: &Arc<Desk>) -> Result<u64> {
+    /// Reads one file to its end, until the ledger is busy, or until the appends of this look are used up. Gives the
+    /// bytes left.
+    fn read_on(&mut self, at: usize, appends: &mut usize, desk: &Arc<Desk>) -> Result<u64> {
         loop {
-            let (bytes, left) = self.open[at].next()?;
-            if bytes.is_empty() {
-                return Ok(left);
+            let (bytes, left) = self.open[at].next(self.piece)?;
+            if bytes.is_empty() || *appends == 0 {
+                return Ok(left + bytes.len() as u64);
             }
+            *appends -= 1;
             let mark = self.open[at].mark.clone();
             let piece = lines::Piece {
                 bytes: &bytes,
@@ -233,16 +279,23 @@ impl Follower {
             self.open[at].mark.offset += bytes.len() as u64;
             arrival.position = Some(Position { source: key(&self.id), position: self.position() });
             match desk.submit_wait(Lane::Pull, arrival) {
-                Ok(_) => self.open[at].grew = Instant::now(),
-                Err(NotKept::Ledger(ledger::AppendError::Busy(_)) | NotKept::Starting) => {
+                Ok(_) => {
+                    self.open[at].grew = Instant::now();
+                    self.piece = lines::PIECE;
+                    continue;
+                }
+                Err(NotKept::Ledger(AppendError::Busy(_)) | NotKept::Starting) => {
                     self.open[at].mark = mark;
                     return Ok(left + bytes.len() as u64);
                 }
+                // Short lines can make leaves that are longer than they are: less at once.
+                Err(NotKept::Ledger(AppendError::TooLarge { .. })) if self.piece > SMALLEST => self.piece /= 2,
                 Err(error) => {
                     self.open[at].mark = mark;
                     return Err(error).context("keep lines");
                 }
             }
+            self.open[at].mark = mark;
         }
     }
 
@@ -264,6 +317,7 @@ impl Follower {
             redacted: Vec::new(),
             drafts: vec![Draft { place: None, parser: "follow/1", fact: Fact::Gap(gap), cut: Vec::new() }],
             position: None,
+            reached: Reached::default(),
         };
         desk.submit_wait(Lane::Push, arrival).context("keep a gap")?;
         Ok(())
@@ -272,7 +326,7 @@ impl Follower {
 
 impl Open {
     /// The next whole lines, and the bytes that stay behind them.
-    fn next(&mut self) -> Result<(Vec<u8>, u64)> {
+    fn next(&mut self, most: usize) -> Result<(Vec<u8>, u64)> {
         let length = self.file.metadata().context("look at a followed file")?.len();
         let left = length.saturating_sub(self.mark.offset);
         if left == 0 {
@@ -280,11 +334,11 @@ impl Open {
         }
         self.file.seek(SeekFrom::Start(self.mark.offset)).context("seek in a followed file")?;
         let mut bytes = Vec::new();
-        (&self.file).take(lines::PIECE as u64).read_to_end(&mut bytes).context("read a followed file")?;
+        (&self.file).take(most as u64).read_to_end(&mut bytes).context("read a followed file")?;
         let end = match memchr::memrchr(b'\n', &bytes) {
             Some(end) => end + 1,
             // A line longer than a piece goes in pieces, each of them opaque, so that the file does not stand still.
-            None if bytes.len() == lines::PIECE => bytes.len(),
+            None if bytes.len() == most => bytes.len(),
             None => return Ok((Vec::new(), left)),
         };
         bytes.truncate(end);

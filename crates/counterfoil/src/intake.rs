@@ -7,10 +7,7 @@
 
 use std::{
     borrow::Cow,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -26,7 +23,7 @@ use ingest::{
     Context, Draft,
     lines::{Format, Start},
 };
-use ledger::{Lane, Receipt};
+use ledger::{AppendError, Lane, Receipt};
 use model::{
     Fact, SourceId, Text, Time,
     identity::{DEFAULT_CLUSTER, Declared, SourceKind, Submitter},
@@ -37,28 +34,33 @@ use crate::{
     body::{self, Inflated, NotTaken},
     budget::{Budget, Held},
     config,
-    desk::{Arrival, Desk, NotKept},
+    desk::{Arrival, Desk, NotKept, Reached},
     door::{Door, Refused},
     lines,
     problem::Problem,
     serve::listener::Peer,
 };
 
+/// Bytes that one stretch of lines needs while it is parsed and queued, beside the body.
+const WORKING_SET: usize = 3 * lines::PIECE;
+
 /// Shared by all requests.
 pub struct Intake {
     desk: Arc<Desk>,
     door: Door,
-    budget: Budget,
+    /// Bodies of events, and bodies of lines: lines can wait, so they never take what events need.
+    events: Budget,
+    lines: Budget,
     config: config::Intake,
-    /// Requests seen; names the post in logs.
-    seen: AtomicU64,
 }
 
 impl Intake {
     /// Reads the secrets of the door.
     pub fn new(config: config::Intake, desk: Arc<Desk>) -> anyhow::Result<Self> {
         let door = Door::open(&config)?;
-        Ok(Self { desk, door, budget: Budget::new(config.memory_bytes), config, seen: AtomicU64::new(0) })
+        let events = config.memory_bytes / 4;
+        let lines = config.memory_bytes - events;
+        Ok(Self { desk, door, events: Budget::new(events), lines: Budget::new(lines), config })
     }
 
     /// The routes. One handler: the path grammar is small, and a delivery on a path that nobody thought of must not
@@ -73,8 +75,8 @@ impl Intake {
 struct Route<'a> {
     /// `/t/{token}`.
     token: Option<&'a str>,
-    /// `/c/{cluster}`.
-    cluster: &'a str,
+    /// `/c/{cluster}`; `None` for one that is no name.
+    cluster: Option<&'a str>,
     to: To<'a>,
 }
 
@@ -100,7 +102,10 @@ fn route(path: &str) -> Route<'_> {
         })
     };
     let token = take("t/");
-    let cluster = take("c/").filter(|c| is_name(c)).unwrap_or(DEFAULT_CLUSTER);
+    let cluster = match take("c/") {
+        None => Some(DEFAULT_CLUSTER),
+        named => named.filter(|cluster| is_name(cluster)),
+    };
     let to = match rest {
         "" | "events" | "events/" => To::Events,
         _ => match rest.strip_prefix("logs/") {
@@ -111,6 +116,14 @@ fn route(path: &str) -> Route<'_> {
     Route { token, cluster, to }
 }
 
+/// A path as it may stand in a log: without the token.
+fn shown(path: &str) -> Cow<'_, str> {
+    match path.strip_prefix("/t/") {
+        None => Cow::Borrowed(path),
+        Some(rest) => Cow::Owned(format!("/t/[token]{}", rest.find('/').map_or("", |at| &rest[at..]))),
+    }
+}
+
 /// A name that may stand in a leaf as given: 1 to 128 printable characters without spaces and quotes.
 fn is_name(name: &str) -> bool {
     (1..=128).contains(&name.len())
@@ -118,7 +131,6 @@ fn is_name(name: &str) -> bool {
 }
 
 async fn handle(State(intake): State<Arc<Intake>>, Extension(peer): Extension<Peer>, request: Request) -> Response {
-    intake.seen.fetch_add(1, Ordering::Relaxed);
     let (parts, body) = request.into_parts();
     match intake.take(&parts, body, peer).await {
         Ok(receipt) => accepted(&receipt),
@@ -142,8 +154,8 @@ fn accepted(receipt: &Receipt) -> Response {
 
 impl Intake {
     async fn take(&self, parts: &Parts, body: Body, peer: Peer) -> Result<Receipt, Problem> {
-        let path = parts.uri.path();
-        let route = route(path);
+        let path = shown(parts.uri.path());
+        let route = route(parts.uri.path());
         if parts.method != Method::POST {
             return Err(self.not_a_post(parts));
         }
@@ -159,11 +171,13 @@ impl Intake {
             self.desk.metrics.refuse("starting");
             return Err(Problem::busy("the ledger is not open yet"));
         }
+        // Events of a cluster whose name cannot stand in a leaf are kept, apart from all that have one.
+        let cluster = route.cluster.unwrap_or("unnamed");
         match route.to {
-            To::Lines(format) => self.lines(parts, body, format, route.cluster, submitter).await,
-            To::Events => self.events(parts, body, route.cluster, submitter).await,
+            To::Lines(format) => self.lines(parts, body, format, cluster, submitter).await,
+            To::Events => self.events(parts, body, cluster, submitter).await,
             // A sink address with a path of its own is still a sink: losing its events would be worse.
-            To::Elsewhere if is_event(&parts.headers) => self.events(parts, body, route.cluster, submitter).await,
+            To::Elsewhere if is_event(&parts.headers) => self.events(parts, body, cluster, submitter).await,
             To::Elsewhere => {
                 self.desk.metrics.refuse("path");
                 Err(Problem::new(StatusCode::FORBIDDEN, "no-such-intake", "Nothing is taken in here")
@@ -179,7 +193,7 @@ impl Intake {
             self.desk.metrics.refuse("redirected_delivery");
             tracing::warn!(
                 method = %parts.method,
-                path = parts.uri.path(),
+                path = %shown(parts.uri.path()),
                 "a delivery arrived without its body: something before us answered it with a redirect (301, 302 or \
                  303); point the sink at the final address"
             );
@@ -188,12 +202,18 @@ impl Intake {
                 .hint("something on the way redirected the POST; point Tekton's sink at the final address");
         }
         self.desk.metrics.refuse("method");
-        problem.detail(format!("{} {}", parts.method, parts.uri.path()))
+        problem.detail(format!("{} {}", parts.method, shown(parts.uri.path())))
     }
 
-    async fn read(&self, headers: &HeaderMap, body: Body, limit: usize) -> Result<body::Taken, Problem> {
+    async fn read(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        limit: usize,
+        budget: &Budget,
+    ) -> Result<body::Taken, Problem> {
         let stall = Duration::from_secs(self.config.read_timeout_seconds);
-        let taken = body::read(headers, body, limit, &self.budget, stall).await;
+        let taken = body::read(headers, body, limit, budget, stall).await;
         taken.map_err(|why| self.not_taken(why, limit))
     }
 
@@ -218,7 +238,7 @@ impl Intake {
     }
 
     async fn events(&self, parts: &Parts, body: Body, cluster: &str, submitter: Submitter) -> Result<Receipt, Problem> {
-        let taken = self.read(&parts.headers, body, self.config.max_event_bytes).await?;
+        let taken = self.read(&parts.headers, body, self.config.max_event_bytes, &self.events).await?;
         let begun = Instant::now();
         let raw = ingest::cloudevents::payload(&parts.headers, &taken.bytes);
         let (kept, redacted) = self.desk.redactor.redact(&raw);
@@ -248,13 +268,14 @@ impl Intake {
                 ingest::cloudevents::read(&parts.headers, &taken.bytes, &context, &mut drafts, &mut persons);
             }
         }
-        self.desk.note_people(persons);
+        if !persons.is_empty() {
+            tokio::task::block_in_place(|| self.desk.note_people(persons)); // it may append to a file
+        }
         self.count_opaque(&source, &drafts);
         let payload = match kept {
             Cow::Borrowed(_) => raw,
             Cow::Owned(kept) => kept,
         };
-        self.desk.watermarks.update(&source, |mark| mark.newest = mark.newest.max(Some(observed_at)));
         let arrival = Arrival {
             source,
             declared,
@@ -264,6 +285,7 @@ impl Intake {
             redacted,
             drafts,
             position: None,
+            reached: Reached::default(),
         };
         self.keep(Lane::Push, arrival, taken.held, begun).await
     }
@@ -277,13 +299,19 @@ impl Intake {
         submitter: Submitter,
     ) -> Result<Receipt, Problem> {
         let (post, format) = self.post(parts, format, cluster)?;
-        let mut taken = self.read(&parts.headers, body, self.config.max_lines_bytes).await?;
+        let mut taken = self.read(&parts.headers, body, self.config.max_lines_bytes, &self.lines).await?;
         let begun = Instant::now();
+        // Beside the body itself, one stretch is in memory as lines, as leaves and as payload.
+        if !taken.held.grow(WORKING_SET) {
+            return Err(self.not_taken(NotTaken::Busy, 0));
+        }
         let gzip = parts.headers.get(CONTENT_ENCODING).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"gzip"));
         let bytes = if gzip {
-            match body::inflate(&taken.bytes, self.config.max_lines_bytes, &mut taken.held)
-                .map_err(|why| self.not_taken(why, self.config.max_lines_bytes))?
-            {
+            // Much work per byte: the other tasks of this worker go on elsewhere.
+            let inflated = tokio::task::block_in_place(|| {
+                body::inflate(&taken.bytes, self.config.max_lines_bytes, &mut taken.held)
+            });
+            match inflated.map_err(|why| self.not_taken(why, self.config.max_lines_bytes))? {
                 Inflated::Whole(bytes) => Bytes::from(bytes),
                 Inflated::Damaged(error) => return self.damaged(post, submitter, taken, error, begun).await,
             }
@@ -291,16 +319,26 @@ impl Intake {
             taken.bytes
         };
         let start = Start::Post { digest: lines::digest(&bytes), line: 1 };
+        let source = lines::Source { id: &post.source, declared: &post.declared, zone: post.zone, format: &format };
         let mut whole: Option<Receipt> = None;
-        // Each piece is one append; a repeat after a failure in the middle has the same keys and is recognised.
-        for piece in lines::pieces(&format, &bytes, start) {
-            let source = lines::Source { id: &post.source, declared: &post.declared, zone: post.zone, format: &format };
-            let last = piece.last;
-            let complete_to = post.complete_to.filter(|_| last);
-            let arrival = lines::arrival(&self.desk, &source, &piece, complete_to, now(), submitter.clone());
+        // Each stretch is one append; a repeat after a failure in the middle has the same keys and is recognised.
+        let mut left = lines::pieces(&format, &bytes, start);
+        left.reverse();
+        while let Some(piece) = left.pop() {
+            let complete_to = post.complete_to.filter(|_| piece.last);
+            let arrival = tokio::task::block_in_place(|| {
+                lines::arrival(&self.desk, &source, &piece, complete_to, now(), submitter.clone())
+            });
             self.count_opaque(&post.source, &arrival.drafts);
-            let held = self.budget.take(0).ok_or_else(|| self.not_taken(NotTaken::Busy, 0))?;
-            let receipt = self.keep(Lane::Pull, arrival, held, begun).await?;
+            let receipt = match self.submit(Lane::Pull, arrival, begun).await {
+                // Short lines can make leaves that are longer than they are.
+                Err(NotKept::Ledger(AppendError::TooLarge { .. })) => {
+                    let [first, second] = lines::halve(&piece).ok_or_else(|| self.not_taken(NotTaken::TooLarge, 0))?;
+                    left.extend([second, first]);
+                    continue;
+                }
+                other => other.map_err(|why| self.not_kept(&why))?,
+            };
             whole = Some(match whole {
                 None => receipt,
                 Some(before) => Receipt { first: before.first, ..receipt },
@@ -334,6 +372,7 @@ impl Intake {
             redacted: Vec::new(),
             drafts: vec![Draft { place: None, parser: "lines/1", fact: Fact::Opaque(opaque), cut: Vec::new() }],
             position: None,
+            reached: Reached::default(),
         };
         self.count_opaque(&arrival.source, &arrival.drafts);
         self.keep(Lane::Pull, arrival, taken.held, begun).await
@@ -355,20 +394,23 @@ impl Intake {
         let format = lines::format(kind, query.get("log_format")).map_err(|e| {
             bad(format!("{e:#}"), "?log_format= takes the string of NGINX's log_format, percent-encoded")
         })?;
-        let name = query.get("source").map_or_else(|| Ok("unnamed"), |n| if is_name(n) { Ok(n) } else { Err(n) });
-        let name = name.map_err(|n| bad(format!("source={n:?}"), "a name has 1 to 128 printable characters"))?;
+        let named = |key: &str| match query.get(key) {
+            Some(value) if !is_name(value) => {
+                Err(bad(format!("{key}={value:?}"), "a name has 1 to 128 printable characters without spaces"))
+            }
+            other => Ok(other.map(ToOwned::to_owned)),
+        };
         let source = SourceId {
             cluster: cluster.to_owned(),
             kind,
-            name: name.to_owned(),
-            instance: query.get("instance").unwrap_or_default().to_owned(),
+            name: named("source")?.unwrap_or_else(|| "unnamed".to_owned()),
+            instance: named("instance")?.unwrap_or_default(),
         };
-        let text = |key: &str| query.get(key).map(ToOwned::to_owned);
         let declared = Declared {
-            namespace: text("namespace"),
-            workload: text("workload"),
-            node: text("node"),
-            zone: text("zone"),
+            namespace: named("namespace")?,
+            workload: named("workload")?,
+            node: named("node")?,
+            zone: named("zone")?,
         };
         Ok((Post { source, declared, zone, complete_to }, format))
     }
@@ -381,23 +423,31 @@ impl Intake {
         }
     }
 
-    /// Waits for the disk. The budget is held until then: the bytes are in memory as long.
+    /// Waits for the disk and turns what went wrong into an answer. The budget is held until then.
     async fn keep(&self, lane: Lane, arrival: Arrival, held: Held, begun: Instant) -> Result<Receipt, Problem> {
+        let result = self.submit(lane, arrival, begun).await;
+        drop(held);
+        result.map_err(|why| self.not_kept(&why))
+    }
+
+    /// Waits for the disk.
+    async fn submit(&self, lane: Lane, arrival: Arrival, begun: Instant) -> Result<Receipt, NotKept> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         self.desk.submit(lane, arrival, move |result| {
-            drop(held);
             let _ = sender.send(result); // a sender that hung up does not hear it; the entry stands
         });
         let result = receiver.await.unwrap_or_else(|_| Err(NotKept::Own("the ledger dropped an append".into())));
         self.desk.metrics.ack_seconds.observe(begun.elapsed().as_secs_f64());
-        result.map_err(|why| {
-            self.desk.metrics.refuse(match &why {
-                NotKept::Starting => "starting",
-                NotKept::Ledger(ledger::AppendError::Busy(_)) => "ledger_busy",
-                NotKept::Ledger(_) | NotKept::Own(_) => "ledger_failed",
-            });
-            Problem::busy(why.to_string())
-        })
+        result
+    }
+
+    fn not_kept(&self, why: &NotKept) -> Problem {
+        self.desk.metrics.refuse(match why {
+            NotKept::Starting => "starting",
+            NotKept::Ledger(AppendError::Busy(_)) => "ledger_busy",
+            NotKept::Ledger(_) | NotKept::Own(_) => "ledger_failed",
+        });
+        Problem::busy(why.to_string())
     }
 }
 
@@ -477,7 +527,9 @@ mod tests {
             ("/logs/nginx-error", None, "default", To::Lines("nginx-error")),
             ("/tekton/sink", None, "default", To::Elsewhere),
         ] {
-            assert_eq!(route(path), Route { token, cluster, to }, "{path}");
+            assert_eq!(route(path), Route { token, cluster: Some(cluster), to }, "{path}");
         }
+        assert_eq!(route("/c/a\"b/events").cluster, None);
+        assert_eq!(shown("/t/s3cret/c/prod/events"), "/t/[token]/c/prod/events");
     }
 }

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     derive::hex,
-    desk::{Arrival, Desk},
+    desk::{Arrival, Desk, Reached},
 };
 
 /// Longest stretch of lines in one append.
@@ -110,6 +110,21 @@ pub fn cut(bytes: &[u8], start: Start, most: usize) -> Vec<Piece<'_>> {
     }
 }
 
+/// Both halves of a stretch that is too large for one append, parted at a line end; `None` for a single line.
+pub fn halve<'a>(piece: &Piece<'a>) -> Option<[Piece<'a>; 2]> {
+    let middle = piece.bytes.len() / 2;
+    let end = memchr::memchr(b'\n', &piece.bytes[middle..])
+        .map(|at| middle + at + 1)
+        .filter(|end| *end < piece.bytes.len())
+        .or_else(|| memchr::memrchr(b'\n', &piece.bytes[..middle]).map(|at| at + 1))?;
+    let (first, second) = piece.bytes.split_at(end);
+    let after = piece.start.after(first);
+    Some([
+        Piece { bytes: first, start: piece.start.clone(), last: false },
+        Piece { bytes: second, start: after, last: piece.last },
+    ])
+}
+
 /// Parses a stretch.
 pub fn take<'a>(
     desk: &Desk,
@@ -138,10 +153,6 @@ pub fn finish(
     submitter: Submitter,
 ) -> Arrival {
     desk.note_people(taken.persons);
-    desk.watermarks.update(source.id, |mark| {
-        mark.newest = mark.newest.max(taken.newest);
-        mark.complete_to = mark.complete_to.max(complete_to);
-    });
     Arrival {
         source: source.id.clone(),
         declared: source.declared.clone(),
@@ -151,6 +162,7 @@ pub fn finish(
         redacted: taken.redacted,
         drafts: taken.drafts,
         position: None,
+        reached: Reached { newest: taken.newest, complete_to },
     }
 }
 

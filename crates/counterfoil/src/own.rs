@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use ingest::Draft;
-use ledger::{Lane, Notice};
+use ledger::{Append, Lane, Ledger, Notice};
 use model::{
     Body, Fact, SourceId, Time,
     identity::{DEFAULT_CLUSTER, Declared, SourceKind, Submitter},
@@ -13,7 +13,7 @@ use model::{
 
 use crate::{
     derive::hex,
-    desk::{Arrival, Desk},
+    desk::{Arrival, Desk, Reached},
     intake::now,
 };
 
@@ -53,9 +53,13 @@ pub enum Phase {
     Last,
 }
 
-/// The first entry of a life.
-pub fn first(desk: &Desk, life: &Life) {
-    beat(desk, life, "first");
+/// The first entry of a life: before anything else can be taken in.
+pub fn first(desk: &Desk, ledger: &Ledger, life: &Life) {
+    let fact = Fact::Heartbeat(Heartbeat { life: life.0.clone(), phase: "first".into(), sources: Vec::new() });
+    if let Err(error) = ledger.append_wait(Append::one(Lane::Own, body(fact))) {
+        desk.metrics.trouble("own_entry");
+        tracing::error!(%error, "the first entry of this life could not be kept");
+    }
 }
 
 /// A heartbeat over all sources.
@@ -124,6 +128,10 @@ fn fact(notice: &Notice) -> Fact {
 
 /// The body of a notice, for the one entry that the ledger writes before it is open.
 pub fn notice_body(notice: &Notice) -> Vec<u8> {
+    body(fact(notice))
+}
+
+fn body(fact: Fact) -> Vec<u8> {
     let body = Body {
         v: Body::VERSION,
         source: source(),
@@ -135,7 +143,7 @@ pub fn notice_body(notice: &Notice) -> Vec<u8> {
         payload: None,
         redacted: Vec::new(),
         cut: Vec::new(),
-        fact: fact(notice),
+        fact,
     };
     serde_json::to_vec(&body).unwrap_or_default() // plain data: cannot fail
 }
@@ -167,6 +175,7 @@ fn keep(desk: &Desk, facts: Vec<Fact>) {
         redacted: Vec::new(),
         drafts,
         position: None,
+        reached: Reached::default(),
     };
     if let Err(error) = desk.submit_wait(Lane::Own, arrival) {
         desk.metrics.trouble("own_entry");

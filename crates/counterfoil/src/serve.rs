@@ -13,6 +13,7 @@ pub mod listener;
 use std::{
     fs,
     net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -23,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use ledger::{Ledger, Notice};
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, sync::watch};
@@ -199,8 +200,11 @@ async fn open(
     let log = Log::Open(Arc::clone(&ledger));
     let life = own::Life::new()?;
     let stop = Arc::new(AtomicBool::new(false));
+    let (first, of) = (Arc::clone(desk), life.clone());
+    let opening = Arc::clone(&ledger);
+    // The first entry of a life is its heartbeat; then the others may come.
+    tokio::task::spawn_blocking(move || own::first(&first, &opening, &of)).await.context("write the first entry")?;
     desk.open(Arc::clone(&ledger));
-    own::first(desk, &life);
 
     let closed = Arc::new(AtomicBool::new(false));
     let followers = vec![spawn("derive", {
@@ -297,9 +301,12 @@ fn follow(mut followers: Vec<Follower>, desk: &Arc<Desk>, stop: &AtomicBool) {
 }
 
 fn notices(desk: &Arc<Desk>, notices: &Receiver<Notice>, stop: &AtomicBool) {
-    while !stop.load(Ordering::Acquire) {
+    loop {
+        // Looked at before the queue: what was told before the end is still written.
+        let ending = stop.load(Ordering::Acquire);
         match notices.recv_timeout(Duration::from_millis(200)) {
             Ok(notice) => own::notice(desk, &notice),
+            Err(RecvTimeoutError::Timeout) if ending => return,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -315,12 +322,13 @@ fn derive(config: &Config, ledger: &Ledger, log: &Log, api: &Api, metrics: &Arc<
     // On Linux a priority belongs to the thread. Refused (a container may forbid it), the work is done all the same.
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), BEHIND_INTAKE);
     loop {
-        let result = Derived::open(&config.data, log, config.derive.index_memory_bytes, Arc::clone(metrics)).and_then(
-            |mut derived| {
-                api.open(log.clone(), &derived);
-                follow_ledger(&mut derived, ledger, log, &config.derive, closed)
-            },
-        );
+        let following = || -> Result<()> {
+            let mut derived = Derived::open(&config.data, log, config.derive.index_memory_bytes, Arc::clone(metrics))?;
+            api.open(log.clone(), &derived);
+            follow_ledger(&mut derived, ledger, log, &config.derive, closed)
+        };
+        // A panic in the fold is a bug of ours; answers stop and say so instead of growing old unnoticed.
+        let result = catch_unwind(AssertUnwindSafe(following)).unwrap_or_else(|_| Err(anyhow!("the fold panicked")));
         let Err(error) = result else { return };
         metrics.trouble("derive");
         tracing::error!(error = format!("{error:#}"), "the derived world has stopped; opening it again");
@@ -334,7 +342,7 @@ fn derive(config: &Config, ledger: &Ledger, log: &Log, api: &Api, metrics: &Arc<
     }
 }
 
-/// Follows the ledger until it is closed and nothing is left.
+/// Follows the ledger until it is closed. What is left then is followed at the next start: ending must not wait for it.
 fn follow_ledger(
     derived: &mut Derived,
     ledger: &Ledger,
@@ -347,17 +355,17 @@ fn follow_ledger(
     loop {
         let ending = closed.load(Ordering::Acquire);
         let caught_up = derived.step(log)? == 0;
-        if derived.is_dirty() && (last_commit.elapsed() >= every || (caught_up && ending)) {
+        if derived.is_dirty() && (last_commit.elapsed() >= every || ending) {
             derived.commit()?;
             last_commit = Instant::now();
         }
-        if derived.since_snapshot() >= config.snapshot_entries || (ending && caught_up) {
+        if derived.since_snapshot() >= config.snapshot_entries || ending {
             derived.snapshot()?;
         }
+        if ending {
+            return Ok(());
+        }
         if caught_up {
-            if ending {
-                return Ok(());
-            }
             let wait = if derived.is_dirty() { every.saturating_sub(last_commit.elapsed()) } else { every };
             ledger.wait_beyond(derived.next(), wait.max(Duration::from_millis(1)));
         }

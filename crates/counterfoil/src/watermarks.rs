@@ -7,6 +7,8 @@ use std::{
 
 use model::{SourceId, Time, own::Watermark};
 
+use crate::desk::Reached;
+
 /// Most sources in one heartbeat; further ones are left out and counted by the caller.
 const MAX: usize = 10_000;
 
@@ -40,6 +42,17 @@ impl Watermarks {
         }
         change(marks.entry(source.clone()).or_default());
         true
+    }
+
+    /// Moves a source on. False like [`Watermarks::update`].
+    pub fn reach(&self, source: &SourceId, reached: Reached) -> bool {
+        if reached.newest.is_none() && reached.complete_to.is_none() {
+            return true;
+        }
+        self.update(source, |mark| {
+            mark.newest = mark.newest.max(reached.newest);
+            mark.complete_to = mark.complete_to.max(reached.complete_to);
+        })
     }
 
     /// All marks, sorted by source.

@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for entry in &entries {
         index.add_entry(entry)?;
     }
-    index.commit(&Cursor { size: documents, leaf_hash: String::new() })?;
+    index.commit(&Cursor { size: documents, leaf_hash: String::new(), rules: 1 })?;
     let took = begun.elapsed();
     let rate = u128::from(documents) * 1_000_000 / took.as_micros().max(1);
     let mut bytes = 0;

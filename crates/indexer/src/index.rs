@@ -70,6 +70,8 @@ pub struct Cursor {
     pub size: u64,
     /// Hash of the last of those leaves, hex: an index of another ledger does not fit.
     pub leaf_hash: String,
+    /// Version of the rules that made the records: those of other rules do not fit either.
+    pub rules: u32,
 }
 
 /// What is committed with the documents.

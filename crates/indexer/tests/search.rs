@@ -15,7 +15,7 @@ struct Made {
 }
 
 fn cursor(size: u64) -> Cursor {
-    Cursor { size, leaf_hash: format!("{size:064x}") }
+    Cursor { size, leaf_hash: format!("{size:064x}"), rules: 1 }
 }
 
 fn source(kind: &str, name: &str) -> Value {

@@ -39,10 +39,14 @@ pub async fn run(listener: TcpListener, app: Router, limits: Limits, mut stop: w
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+        let slot = tokio::select! {
+            slot = Arc::clone(&slots).acquire_owned() => slot,
+            _ = stop.changed() => break, // it changes once, to true
+        };
+        let Ok(slot) = slot else { break };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.changed() => break, // it changes once, to true
+            _ = stop.changed() => break,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
