@@ -183,6 +183,36 @@ fn number(appends: Vec<Append>) -> Vec<Entry> {
     entries
 }
 
+/// The same entries as another cluster would send them.
+pub fn of_cluster(entries: &[Entry], cluster: &str) -> Vec<Entry> {
+    let mut entries = entries.to_vec();
+    for entry in &mut entries {
+        entry.body.source.cluster = cluster.into();
+        if let Fact::Heartbeat(heartbeat) = &mut entry.body.fact {
+            heartbeat.sources.iter_mut().for_each(|mark| mark.source.cluster = cluster.into());
+        }
+    }
+    entries
+}
+
+/// Two ledgers as one: entries by turns, each list in its order.
+pub fn interleaved(a: &[Entry], b: &[Entry]) -> Vec<Entry> {
+    let (mut a, mut b) = (a.iter(), b.iter());
+    let mut mixed: Vec<Entry> = Vec::new();
+    loop {
+        let before = mixed.len();
+        mixed.extend(a.next().cloned());
+        mixed.extend(b.next().cloned());
+        if mixed.len() == before {
+            break;
+        }
+    }
+    for (n, entry) in (0..).zip(&mut mixed) {
+        (entry.index, entry.stamp.append, entry.stamp.tick, entry.stamp.part) = (n, n, n * 10, [1, 1]);
+    }
+    mixed
+}
+
 /// Stretches of whole lines.
 fn chunks(bytes: &[u8], lines: usize) -> Vec<&[u8]> {
     let mut chunks = Vec::new();

@@ -11,9 +11,9 @@
 //! ```
 //!
 //! Each line is one append of one entry; entries count from 1 as their lines do. Times are of 2026-11-23, UTC. A source
-//! is `kind:name`. Values with spaces stand in double quotes. A heartbeat says that its sources are complete up to its
-//! own time, or up to `complete=`. A line that begins with `{` is a whole body in JSON; `counterfoil explain
-//! --as-scenario` writes such files.
+//! is `kind:name`, in another cluster `cluster>kind:name`; entries without a source take `cluster=`. Values with spaces
+//! stand in double quotes. A heartbeat says that its sources are complete up to its own time, or up to `complete=`. A
+//! line that begins with `{` is a whole body in JSON; `counterfoil explain --as-scenario` writes such files.
 
 mod expect;
 
@@ -99,9 +99,10 @@ fn time(text: &str) -> Result<Time, String> {
 }
 
 fn source(text: &str) -> Result<SourceId, String> {
+    let (cluster, text) = text.split_once('>').unwrap_or((DEFAULT_CLUSTER, text));
     let (kind, name) = text.split_once(':').ok_or_else(|| format!("`{text}` is no source, such as spire:agent-1"))?;
     let kind = SourceKind::from_format(kind).ok_or_else(|| format!("`{kind}` is no kind of source"))?;
-    Ok(SourceId { cluster: DEFAULT_CLUSTER.into(), kind, name: name.into(), instance: String::new() })
+    Ok(SourceId { cluster: cluster.into(), kind, name: name.into(), instance: String::new() })
 }
 
 /// Reads a word as the model writes it.
@@ -149,7 +150,7 @@ fn entry(line: &str, index: u64) -> Result<Entry, String> {
     let words = Words::read(line);
     let at = time(words.at(0)?)?;
     let mut declared = Declared::default();
-    let (source, fact) = match words.at(1)? {
+    let (mut source, fact) = match words.at(1)? {
         "run" => (source("cloudevents:tekton")?, run(&words, at)?),
         "credential" => (source(words.at(2)?)?, credential(&words, at)?),
         "handshake" => (source(words.at(2)?)?, handshake(&words, at)?),
@@ -160,6 +161,9 @@ fn entry(line: &str, index: u64) -> Result<Entry, String> {
         "heartbeat" => (ours(), heartbeat(&words, at)?),
         other => return Err(format!("`{other}` is no kind of entry")),
     };
+    if let Some(cluster) = words.get("cluster") {
+        source.cluster = cluster;
+    }
     declared.node = words.get("on_node");
     declared.workload = words.get("is_workload");
     let place = match &fact {

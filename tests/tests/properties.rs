@@ -133,6 +133,36 @@ fn a_snapshot_in_the_middle_of_a_recording_too() {
 }
 
 #[test]
+fn clusters_do_not_see_each_other() {
+    let mesh = recording::fixtures().join("mesh");
+    let story = recording::fixtures().join("stories/token-not-rotated-then-renewed");
+    for (a, b) in [
+        (mesh.join("b-svid-expired-token-not-rotated"), mesh.join("b-svid-expired-server-unreachable")),
+        (mesh.join("d-bundle-stale-on-called-side"), mesh.join("h-not-yet-valid-future-notbefore")),
+        (story.clone(), story),
+    ] {
+        let whole = |folder: &Path| recording::entries(folder, |_, _| true);
+        let both = recording::interleaved(&whole(&a), &recording::of_cluster(&whole(&b), "other"));
+        let only = |cluster: &str| {
+            let own =
+                |entry: &&Entry| entry.body.source.cluster == cluster || matches!(entry.body.fact, Fact::Heartbeat(_));
+            let mut own: Vec<Entry> = both.iter().filter(own).cloned().collect();
+            for entry in &mut own {
+                if let Fact::Heartbeat(heartbeat) = &mut entry.body.fact {
+                    heartbeat.sources.retain(|mark| mark.source.cluster == cluster);
+                }
+            }
+            fold(&own)
+        };
+        let (here, there) = (only("default"), only("other"));
+        assert!(!here.is_empty() && !there.is_empty(), "{}", a.display());
+        assert!(here.keys().all(|id| !there.contains_key(id)), "{}: equal ids in two clusters", a.display());
+        let apart: BTreeMap<String, Record> = here.into_iter().chain(there).collect();
+        assert_eq!(fold(&both), apart, "{} and {}", a.display(), b.display());
+    }
+}
+
+#[test]
 fn no_single_fact_turns_one_definite_cause_into_another() {
     for (name, entries) in scenarios() {
         let whole = definite(&entries);

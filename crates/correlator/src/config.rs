@@ -19,6 +19,8 @@ pub struct Config {
     pub run_settle_ms: u64,
     /// Open records are looked at again at most this often, in ledger milliseconds; heartbeats do it at once.
     pub refresh_ms: u64,
+    /// Most clusters; entries of further ones are counted and not folded. The other limits hold for each cluster.
+    pub max_clusters: usize,
     /// Most kinds of failure (source, side, peer, class) held.
     pub max_failures: usize,
     /// Most steps held of one credential source.
@@ -42,6 +44,7 @@ impl Default for Config {
             settle_ms: 600_000,
             run_settle_ms: 60_000,
             refresh_ms: 5_000,
+            max_clusters: 64,
             max_failures: 10_000,
             max_steps: 20_000,
             max_runs: 20_000,

@@ -5,11 +5,15 @@
 //! and every collection is ordered and bounded. So the same entries give the same records, byte for byte, and a restored
 //! snapshot goes on as if there had been no stop.
 //!
-//! How it works: facts are put into [`store`] in an order that arrival does not change; what failed is counted per
+//! Clusters never meet: each has a [`fold::Fold`] of its own, and no name, address or serial of one means anything in
+//! another.
+//!
+//! How a fold works: facts are put into [`store`] in an order that arrival does not change; what failed is counted per
 //! minute in [`episode`]; records are *computed* from the two, never edited. A record is written at once, written again
 //! when it says something new, and settles when every source that could change it has passed its window.
 //!
-//! Reading order: this page, [`store`], [`episode`], [`topology`] (who is at an end), [`causes`], [`links`], [`runs`].
+//! Reading order: this page, [`fold`], [`store`], [`episode`], [`topology`] (who is at an end), [`causes`], [`links`],
+//! [`runs`].
 
 mod book;
 mod causes;
@@ -17,6 +21,7 @@ mod config;
 mod credentials;
 mod episode;
 mod finding;
+mod fold;
 mod handshakes;
 mod index;
 mod late;
@@ -31,27 +36,20 @@ mod store;
 mod tests;
 mod topology;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use model::{
-    Entry, Fact, Record, SourceId, Time,
-    credential::{Credential, CredentialEvent},
-};
+use model::{Entry, Fact, Record};
 use serde::{Deserialize, Serialize};
 
 pub use config::Config;
 
-use book::Book;
-use episode::{FailureKey, Failures};
-use handshakes::{Told, World};
-use runs::Runs;
-use store::{Key, Store};
+use fold::Fold;
 
 /// Version of the rules: a snapshot made by others is not restored, and records say so by being written anew.
-pub const RULES_VERSION: u32 = 1;
+pub const RULES_VERSION: u32 = 2;
 
 /// Version of the snapshot's form.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Why a snapshot cannot be used; the remedy is always to fold from entry 0.
 #[derive(Debug, thiserror::Error)]
@@ -69,51 +67,18 @@ pub enum RestoreError {
         /// Rules version found.
         rules: u32,
     },
+    /// Other windows or limits made it: it may have settled or dropped what these would not.
+    #[error("the correlator's snapshot was made with another configuration")]
+    Configuration,
 }
 
-/// The fold.
+/// The folds of all clusters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Correlator {
     config: Config,
-    store: Store,
-    failures: Failures,
-    runs: Runs,
-    book: Book,
-    late: late::Late,
-    /// Ledger milliseconds and append of the last entry.
-    tick: u64,
-    append: u64,
-    /// Ledger milliseconds of the last look at open records.
-    looked: u64,
-    /// Time that was newest when old facts were last forgotten.
-    aged: Time,
-    /// Oldest fact since the last look: episodes from there on are looked at again.
-    stale: Option<Time>,
-    /// Keys with an episode that is not settled.
-    pending: BTreeSet<FailureKey>,
-    /// Keys whose episodes settled without a source that never had a watermark; its first one brings them back.
-    waiting: BTreeSet<FailureKey>,
-    /// Rotations that are not settled, with the ledger milliseconds of their coming.
-    #[serde(with = "pairs")]
-    rotations: BTreeMap<(SourceId, Key), u64>,
-    /// Agents with steps since the last look, agents with a stall that is not settled, ids of stalls per agent.
-    agents: BTreeSet<SourceId>,
-    stalled: BTreeSet<SourceId>,
-    #[serde(with = "pairs")]
-    stalls: BTreeMap<SourceId, BTreeSet<String>>,
-    /// What imports of the present append say is complete; it holds when the append is over.
-    marks: Vec<(SourceId, Time)>,
-}
-
-/// What is left to do for a key's episodes, least first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rest {
-    /// All settled.
-    Done,
-    /// Some settled without a source.
-    Waits,
-    /// Some are provisional.
-    Open,
+    clusters: BTreeMap<String, Fold>,
+    /// Entries of clusters beyond the limit.
+    refused: u64,
 }
 
 /// A snapshot as written.
@@ -134,47 +99,42 @@ struct Versions {
 impl Correlator {
     /// An empty fold.
     pub fn new(config: Config) -> Self {
-        Self {
-            config,
-            store: Store::default(),
-            failures: Failures::default(),
-            runs: Runs::default(),
-            book: Book::default(),
-            late: late::Late::default(),
-            tick: 0,
-            append: 0,
-            looked: 0,
-            aged: Time::default(),
-            stale: None,
-            pending: BTreeSet::new(),
-            waiting: BTreeSet::new(),
-            rotations: BTreeMap::new(),
-            agents: BTreeSet::new(),
-            stalled: BTreeSet::new(),
-            stalls: BTreeMap::new(),
-            marks: Vec::new(),
-        }
+        Self { config, clusters: BTreeMap::new(), refused: 0 }
     }
 
     /// Folds one entry; appends the revisions of records that it brought about. Entries come in order of their index.
+    ///
+    /// Each goes to the fold of its source's cluster. A heartbeat speaks of all sources: every fold gets it, with the
+    /// marks of its own cluster alone, since waiting is counted from heartbeat to heartbeat.
     pub fn apply(&mut self, entry: &Entry, out: &mut Vec<Record>) {
-        let through = entry.index;
-        let moved = entry.stamp.append != self.append && self.complete_append();
-        self.append = entry.stamp.append;
-        self.tick = self.tick.max(entry.stamp.tick);
-        let beat = self.fold(entry, out);
-        let over = entry.stamp.part[0] >= entry.stamp.part[1] && self.complete_append();
-        let due = self.tick.saturating_sub(self.looked) >= self.config.refresh_ms;
-        if beat || moved || over || due {
-            if beat || moved || over {
-                // A watermark may have settled what no new line touches.
-                self.agents.append(&mut self.stalled);
+        match &entry.body.fact {
+            Fact::Heartbeat(heartbeat) => {
+                for mark in &heartbeat.sources {
+                    self.fold(&mark.source.cluster);
+                }
+                for (cluster, fold) in &mut self.clusters {
+                    let own = heartbeat.sources.iter().filter(|mark| mark.source.cluster == *cluster);
+                    fold.beat(&entry.stamp, entry.index, own, out);
+                }
             }
-            self.look(through, out);
+            _ => {
+                if let Some(fold) = self.fold(&entry.body.source.cluster) {
+                    fold.apply(entry, out);
+                }
+            }
         }
-        if self.store.now.0 > self.aged.plus_seconds(60).0 {
-            self.age();
+    }
+
+    /// The fold of a cluster, made when it is new; none when there are too many.
+    fn fold(&mut self, cluster: &str) -> Option<&mut Fold> {
+        if !self.clusters.contains_key(cluster) {
+            if self.clusters.len() >= self.config.max_clusters {
+                self.refused += 1;
+                return None;
+            }
+            self.clusters.insert(cluster.to_owned(), Fold::new(self.config.clone()));
         }
+        self.clusters.get_mut(cluster)
     }
 
     /// The whole state as bytes, with its versions. Restoring them and applying what follows equals no stop.
@@ -183,278 +143,30 @@ impl Correlator {
         serde_json::to_vec(&Snapshot { schema: SCHEMA, rules: RULES_VERSION, state: self }).unwrap_or_default()
     }
 
-    /// Reads a snapshot.
+    /// Reads a snapshot that was made with the default configuration.
+    ///
+    /// # Errors
+    /// It is damaged, or other rules or another configuration made it.
     pub fn restore(bytes: &[u8]) -> Result<Self, RestoreError> {
+        Self::restore_with(bytes, &Config::default())
+    }
+
+    /// Reads a snapshot that was made with that configuration.
+    ///
+    /// # Errors
+    /// As for [`Correlator::restore`].
+    pub fn restore_with(bytes: &[u8], config: &Config) -> Result<Self, RestoreError> {
         let Versions { schema, rules } = serde_json::from_slice(bytes)?;
         if (schema, rules) != (SCHEMA, RULES_VERSION) {
             return Err(RestoreError::Version { schema, rules });
         }
-        Ok(serde_json::from_slice::<Snapshot<Self>>(bytes)?.state)
+        let state = serde_json::from_slice::<Snapshot<Self>>(bytes)?.state;
+        if state.config == *config { Ok(state) } else { Err(RestoreError::Configuration) }
     }
 
-    /// How many facts, runs and kinds of failure were dropped before their time to keep within the limits.
+    /// How many facts, runs and kinds of failure were dropped before their time to keep within the limits, and entries
+    /// of clusters beyond [`Config::max_clusters`].
     pub fn evicted(&self) -> u64 {
-        self.store.evicted.saturating_add(self.runs.evicted).saturating_add(self.failures.1)
-    }
-
-    /// The newest credible time that any fact told of.
-    pub fn newest(&self) -> Time {
-        self.store.now
-    }
-
-    fn world(&self) -> World<'_> {
-        World { store: &self.store, failures: &self.failures, runs: &self.runs, config: &self.config, tick: self.tick }
-    }
-
-    /// Watermarks of an append hold when all its parts are in. True when one moved.
-    fn complete_append(&mut self) -> bool {
-        let mut moved = false;
-        for (source, at) in std::mem::take(&mut self.marks) {
-            let known = self.store.sources.entry(source).or_default();
-            moved |= known.complete_to < Some(at);
-            if known.complete_to.is_none() {
-                self.pending.append(&mut self.waiting);
-            }
-            known.complete_to = known.complete_to.max(Some(at));
-        }
-        moved
-    }
-
-    /// Takes in the entry's fact. True when open records must be looked at.
-    fn fold(&mut self, entry: &Entry, out: &mut Vec<Record>) -> bool {
-        let through = entry.index;
-        match &entry.body.fact {
-            Fact::Heartbeat(heartbeat) => {
-                let first = heartbeat.sources.iter().filter(|mark| self.store.watermark(mark)).count() > 0;
-                if first {
-                    self.pending.append(&mut self.waiting);
-                }
-                return true;
-            }
-            Fact::Run(run) => {
-                self.store.source(entry);
-                for at in [run.created, run.started, run.completed, run.event.time].into_iter().flatten() {
-                    self.store.passed(entry, at);
-                }
-                let (key, new) = self.runs.see(entry, run, self.config.max_runs);
-                if new && run.state.is_terminal() {
-                    self.write_run(&key, through, out);
-                }
-                return false;
-            }
-            _ => {}
-        }
-        if !self.store.first_sight(entry, &self.config) {
-            return false;
-        }
-        if let Some(at) = store::occurred(&entry.body.fact) {
-            if at < self.store.now.plus_seconds(-self.config.reach_seconds) {
-                self.late
-                    .beyond_reach(entry, at, self.store.now)
-                    .into_iter()
-                    .for_each(|draft| self.write(draft, through, out));
-                return false;
-            }
-            let mark = self.store.sources.get(&entry.body.source).and_then(|known| known.complete_to);
-            if let Some(mark) = mark.filter(|mark| at.plus_seconds(1) < *mark) {
-                self.late.behind_mark(entry, at, mark).into_iter().for_each(|draft| self.write(draft, through, out));
-            }
-            self.store.passed(entry, at);
-            self.stale = Some(self.stale.map_or(at, |stale| stale.min(at)));
-        }
-        match &entry.body.fact {
-            Fact::Handshake(line) => {
-                let known = self.store.source(entry);
-                known.listens.extend(line.server.clone().filter(|server| topology::is_socket(server)));
-                if line.side == model::handshake::Side::Server {
-                    known.serves.extend(line.server.clone().filter(|server| !topology::is_socket(server)));
-                }
-                let key = self.failures.line(entry, line, &self.config);
-                self.failed(key, through, out);
-            }
-            Fact::Edges(edges) => {
-                self.store.edges(entry, edges, &self.config);
-                for row in &edges.rows {
-                    for key in self.failures.row(entry, row, &self.config) {
-                        self.failed(key, through, out);
-                    }
-                }
-            }
-            Fact::Credential(step) => self.credential(entry, step, through, out),
-            Fact::Action(action) => self.store.action(entry, action, &self.config),
-            Fact::Workload(workload) => self.store.workload(entry, workload, &self.config),
-            Fact::Import(import) => {
-                self.store.import(entry, import);
-                self.marks.extend(import.complete_to.map(|at| (entry.body.source.clone(), at)));
-            }
-            _ => {
-                self.store.source(entry);
-            }
-        }
-        false
-    }
-
-    fn credential(&mut self, entry: &Entry, step: &Credential, through: u64, out: &mut Vec<Record>) {
-        self.store.source(entry);
-        self.store.credential(entry, step, &self.config);
-        let source = entry.body.source.clone();
-        if step.trouble.is_some() || step.event == CredentialEvent::AgentRenewed {
-            self.agents.insert(source.clone());
-        }
-        let key = Store::key(entry, step.occurred.at);
-        if let Some(draft) = self.world().rotated(&source, &key, self.tick) {
-            if draft.settled.is_none() {
-                self.rotations.insert((source, key), self.tick);
-            }
-            self.write(draft, through, out);
-        }
-    }
-
-    /// A failure came in: its record is written at once when it is the first of its episode.
-    fn failed(&mut self, key: FailureKey, through: u64, out: &mut Vec<Record>) {
-        let new = self.failures.episodes(&key, &self.config).iter().any(|episode| !self.book.knows(&episode.id));
-        if new {
-            self.write_failures(&key, self.stale, through, out);
-        }
-        self.pending.insert(key);
-    }
-
-    /// Looks again at everything that is open or touched.
-    fn look(&mut self, through: u64, out: &mut Vec<Record>) {
-        self.looked = self.tick;
-        let stale = self.stale.take();
-        let mut keys = std::mem::take(&mut self.pending);
-        let since = stale.map(|stale| stale.plus_seconds(-self.config.recovery_seconds));
-        if let Some(since) = since {
-            let touched = |key: &&FailureKey| {
-                self.failures.0[*key].0.values().next_back().is_some_and(|minute| minute.last >= since)
-            };
-            keys.extend(self.failures.0.keys().filter(touched).cloned());
-        }
-        for key in keys {
-            match self.write_failures(&key, since, through, out) {
-                Rest::Open => self.pending.insert(key),
-                Rest::Waits => self.waiting.insert(key),
-                Rest::Done => false,
-            };
-        }
-        self.look_at_runs(through, out);
-        self.look_at_credentials(through, out);
-        let sources: Vec<SourceId> = self.store.sources.keys().cloned().collect();
-        for source in sources {
-            for (draft, is) in self.world().blind(&source) {
-                self.blind(draft, is, through, out);
-            }
-        }
-    }
-
-    fn look_at_runs(&mut self, through: u64, out: &mut Vec<Record>) {
-        for key in std::mem::take(&mut self.runs.open) {
-            self.write_run(&key, through, out);
-            for draft in self.world().incomplete(&key) {
-                self.write(draft, through, out);
-            }
-            let done = self.book.is_settled(&run_records::completed_id(&key));
-            let parent_waits = self.runs.by_key.get(&key).is_some_and(|fold| !fold.ended());
-            if (!done || parent_waits) && self.runs.by_key.contains_key(&key) {
-                self.runs.open.insert(key);
-            }
-        }
-    }
-
-    fn look_at_credentials(&mut self, through: u64, out: &mut Vec<Record>) {
-        for ((source, key), since) in std::mem::take(&mut self.rotations) {
-            if let Some(draft) = self.world().rotated(&source, &key, since) {
-                if draft.settled.is_none() {
-                    self.rotations.insert((source, key), since);
-                }
-                self.write(draft, through, out);
-            }
-        }
-        for source in std::mem::take(&mut self.agents) {
-            let drafts = self.world().stalls(&source);
-            let open = drafts.iter().any(|draft| draft.settled.is_none());
-            let ids: BTreeSet<String> = drafts.iter().map(|draft| draft.id.clone()).collect();
-            let gone: Vec<String> =
-                self.stalls.get(&source).into_iter().flatten().filter(|id| !ids.contains(*id)).cloned().collect();
-            if let Some(first) = drafts.first() {
-                for id in gone {
-                    let by = first.id.clone();
-                    self.book.withdraw(book::Draft { id, ..first.clone() }, by, through, out);
-                }
-            }
-            for draft in drafts {
-                self.write(draft, through, out);
-            }
-            self.stalls.insert(source.clone(), ids);
-            if open {
-                self.stalled.insert(source);
-            }
-        }
-    }
-
-    /// Writes the episodes of a key and withdraws ids that begin none any more.
-    /// Those that are settled and ended before `since` are left alone.
-    fn write_failures(&mut self, key: &FailureKey, since: Option<Time>, through: u64, out: &mut Vec<Record>) -> Rest {
-        let ids = self.failures.ids(key);
-        let mut rest = Rest::Done;
-        for episode in self.failures.episodes(key, &self.config) {
-            if self.book.is_settled(&episode.id) && since.is_none_or(|since| episode.last < since) {
-                continue;
-            }
-            match self.world().tell(&episode) {
-                Told::By(by, draft) => self.book.withdraw(*draft, by, through, out),
-                Told::Own(draft) => {
-                    rest = rest.max(match &draft.settled {
-                        None if !self.book.is_settled(&draft.id) => Rest::Open,
-                        Some(without) if !without.is_empty() => Rest::Waits,
-                        _ => Rest::Done,
-                    });
-                    for (_, id) in
-                        ids.iter().filter(|(at, id)| *at > episode.first && *at <= episode.last && *id != episode.id)
-                    {
-                        let joined = book::Draft { id: id.clone(), ..(*draft).clone() };
-                        self.book.withdraw(joined, episode.id.clone(), through, out);
-                    }
-                    self.write(*draft, through, out);
-                }
-            }
-        }
-        rest
-    }
-
-    fn write_run(&mut self, key: &runs::RunKey, through: u64, out: &mut Vec<Record>) {
-        let Some(draft) = self.world().completed(key) else { return };
-        let open = run_records::incomplete_id(key);
-        if self.book.holds(&open) {
-            let withdrawn = book::Draft { id: open, kind: model::record::RecordKind::RunIncomplete, ..draft.clone() };
-            self.book.withdraw(withdrawn, draft.id.clone(), through, out);
-        }
-        self.write(draft, through, out);
-    }
-
-    /// A source that turns out to see after all withdraws its record, by itself.
-    fn blind(&mut self, draft: book::Draft, is: bool, through: u64, out: &mut Vec<Record>) {
-        if is {
-            self.write(draft, through, out);
-        } else {
-            let by = draft.id.clone();
-            self.book.withdraw(draft, by, through, out);
-        }
-    }
-
-    fn write(&mut self, draft: book::Draft, through: u64, out: &mut Vec<Record>) {
-        self.book.write(draft, through, self.config.max_records, out);
-    }
-
-    fn age(&mut self) {
-        self.aged = self.store.now;
-        let end = self.store.now.plus_seconds(-self.config.reach_seconds);
-        self.store.age(&self.config);
-        self.failures.age(end, &self.config);
-        self.book.age(end.plus_seconds(-self.config.reach_seconds));
-        self.rotations.retain(|(_, key), _| key.0 >= end);
-        self.pending.retain(|key| self.failures.0.contains_key(key));
-        self.waiting.retain(|key| self.failures.0.contains_key(key));
+        self.clusters.values().fold(self.refused, |sum, fold| sum.saturating_add(fold.evicted()))
     }
 }

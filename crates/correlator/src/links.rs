@@ -15,7 +15,7 @@ use model::{
 };
 
 use crate::{
-    runs::{Fold, Runs},
+    runs::{RunFold, Runs},
     store::{Noted, Store},
     topology::account,
 };
@@ -33,7 +33,7 @@ fn link(what: LinkKind) -> Link {
     }
 }
 
-fn to_run(what: LinkKind, fold: &Fold, grade: Grade, via: String, entries: Vec<u64>) -> Link {
+fn to_run(what: LinkKind, fold: &RunFold, grade: Grade, via: String, entries: Vec<u64>) -> Link {
     let target = Some(format!("{}/{}", fold.namespace, fold.name));
     Link { target, uid: Some(fold.uid.clone()), grade, via, entries, ..link(what) }
 }
@@ -66,7 +66,7 @@ pub(crate) fn behind(store: &Store, runs: &Runs, cluster: &str, end: &Endpoint, 
     }
 }
 
-type Found<'a> = (Link, Option<&'a Fold>);
+type Found<'a> = (Link, Option<&'a RunFold>);
 
 /// The API server saw a step's pod change the pod's owner before the pod was made.
 fn by_action<'a>(
@@ -94,10 +94,10 @@ fn by_action<'a>(
 fn by_digest<'a>(runs: &'a Runs, cluster: &str, pod: Option<&Noted<Workload>>) -> Option<Found<'a>> {
     let pod = pod?;
     let digests: BTreeSet<&String> = pod.fact.images.iter().filter_map(|image| image.digest.as_ref()).collect();
-    let made = |fold: &&Fold| {
+    let made = |fold: &&RunFold| {
         fold.artifacts.iter().any(|made| made.digest.as_ref().is_some_and(|made| digests.contains(made)))
     };
-    let mut hits: Vec<&Fold> =
+    let mut hits: Vec<&RunFold> =
         runs.by_key.iter().filter(|(key, _)| key.0 == cluster).map(|(_, fold)| fold).filter(made).collect();
     // The TaskRun and its PipelineRun say it both: the PipelineRun stands for them.
     if hits.iter().any(|fold| fold.parent.is_none()) {
@@ -116,8 +116,8 @@ fn by_digest<'a>(runs: &'a Runs, cluster: &str, pod: Option<&Noted<Workload>>) -
 /// The identity's account is one that runs use, and exactly one such run was open.
 fn by_account<'a>(runs: &'a Runs, cluster: &str, end: &Endpoint, at: Time) -> Option<Found<'a>> {
     let (namespace, name) = account(end.spiffe_id.as_deref()?)?;
-    let uses = |fold: &&Fold| fold.namespace == namespace && fold.uses(name) && fold.open_at(at);
-    let mut hits: Vec<&Fold> =
+    let uses = |fold: &&RunFold| fold.namespace == namespace && fold.uses(name) && fold.open_at(at);
+    let mut hits: Vec<&RunFold> =
         runs.by_key.iter().filter(|(key, _)| key.0 == cluster).map(|(_, fold)| fold).filter(uses).collect();
     if hits.iter().any(|fold| fold.parent.is_none()) {
         hits.retain(|fold| fold.parent.is_none());
@@ -141,7 +141,7 @@ fn by_account<'a>(runs: &'a Runs, cluster: &str, end: &Endpoint, at: Time) -> Op
 }
 
 /// Commits that the run names, with no better grade than the link to the run has.
-fn commits(run: &Fold, to: &Link) -> Vec<Link> {
+fn commits(run: &RunFold, to: &Link) -> Vec<Link> {
     let claims = run.commits.iter().filter(|claim| !claim.source.starts_with("provenance"));
     let revisions: BTreeSet<(&String, Grade)> =
         claims.filter_map(|claim| claim.revision.as_ref().map(|revision| (revision, claim.grade))).collect();

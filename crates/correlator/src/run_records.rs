@@ -11,7 +11,7 @@ use crate::{
     book::Draft,
     episode::record_id,
     handshakes::World,
-    runs::{Fold, RunKey},
+    runs::{RunFold, RunKey},
 };
 
 /// Id of a run's `run.completed`.
@@ -67,7 +67,7 @@ impl World<'_> {
     }
 
     /// Settled when the source is complete beyond the end, or nothing new came for long enough.
-    fn run_passed(&self, fold: &Fold, to: Time) -> Option<Vec<String>> {
+    fn run_passed(&self, fold: &RunFold, to: Time) -> Option<Vec<String>> {
         let mark = self.store.sources.get(&fold.source).and_then(|known| known.complete_to);
         if mark.is_some_and(|mark| mark > to) {
             return Some(Vec::new());
@@ -87,14 +87,15 @@ impl World<'_> {
         if self.run_passed(fold, fold.span().1).is_none() {
             return Vec::new();
         }
-        let open = fold.children.iter().filter(|child| !self.runs.child(&key.0, fold, child).is_some_and(Fold::ended));
+        let open =
+            fold.children.iter().filter(|child| !self.runs.child(&key.0, fold, child).is_some_and(RunFold::ended));
         open.map(|child| self.without_end(key, fold, child)).collect()
     }
 
-    fn without_end(&self, key: &RunKey, parent: &Fold, child: &ChildRef) -> Draft {
+    fn without_end(&self, key: &RunKey, parent: &RunFold, child: &ChildRef) -> Draft {
         let known = self.runs.child(&key.0, parent, child);
-        let (from, to) = known.map_or_else(|| parent.span(), Fold::span);
-        let mut evidence: Vec<Evidence> = known.map(Fold::evidence).unwrap_or_default();
+        let (from, to) = known.map_or_else(|| parent.span(), RunFold::span);
+        let mut evidence: Vec<Evidence> = known.map(RunFold::evidence).unwrap_or_default();
         evidence.extend(parent.evidence().into_iter().map(|line| Evidence {
             role: Role::Context,
             says: format!("parent {}", line.says),
@@ -118,7 +119,7 @@ impl World<'_> {
             kind: RecordKind::RunIncomplete,
             from,
             to,
-            count: known.map_or(0, Fold::sightings).max(1),
+            count: known.map_or(0, RunFold::sightings).max(1),
             summary: format!(
                 "{} {}/{}: {what}, though {} ended and lists it",
                 child.kind,
@@ -136,7 +137,7 @@ impl World<'_> {
     }
 
     /// A run that was deleted before an end was received: Tekton sends nothing more.
-    fn deleted(&self, key: &RunKey, fold: &Fold) -> Option<Draft> {
+    fn deleted(&self, key: &RunKey, fold: &RunFold) -> Option<Draft> {
         let resource = format!("{}s", fold.kind.as_str().to_lowercase());
         let (from, _) = fold.span();
         let noted = self.store.actions.between(from, Time(i64::MAX - 1)).map(|(_, noted)| noted).find(|noted| {
@@ -174,7 +175,7 @@ impl World<'_> {
 }
 
 /// A child of which nothing but its name is known.
-fn listed(cluster: &str, parent: &Fold, child: &ChildRef) -> RunDetail {
+fn listed(cluster: &str, parent: &RunFold, child: &ChildRef) -> RunDetail {
     let kind = match child.kind.as_str() {
         "PipelineRun" => RunKind::PipelineRun,
         "CustomRun" => RunKind::CustomRun,

@@ -43,7 +43,7 @@ struct Sighting {
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Fold {
+pub(crate) struct RunFold {
     pub(crate) kind: RunKind,
     pub(crate) namespace: String,
     pub(crate) name: String,
@@ -78,7 +78,7 @@ pub(crate) struct Fold {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Runs {
     #[serde(with = "pairs")]
-    pub(crate) by_key: BTreeMap<RunKey, Fold>,
+    pub(crate) by_key: BTreeMap<RunKey, RunFold>,
     /// Keys by namespace and name: a name is reused over time.
     #[serde(with = "pairs")]
     by_name: BTreeMap<(String, String, String), BTreeSet<RunKey>>,
@@ -98,7 +98,7 @@ impl Runs {
         let namespace = run.namespace.clone().unwrap_or_default();
         let unnamed = || format!("{}/{namespace}/{}", run.kind.as_str(), run.name);
         let key = (cluster.clone(), run.uid.clone().unwrap_or_else(unnamed));
-        let fold = self.by_key.entry(key.clone()).or_insert_with(|| Fold::new(entry, run));
+        let fold = self.by_key.entry(key.clone()).or_insert_with(|| RunFold::new(entry, run));
         let new = fold.see(entry, run);
         self.by_name.entry((cluster.clone(), namespace.clone(), run.name.clone())).or_default().insert(key.clone());
         for pod in &run.pods {
@@ -135,16 +135,16 @@ impl Runs {
     }
 
     /// The child that a parent lists, when an event of it was seen.
-    pub(crate) fn child(&self, cluster: &str, parent: &Fold, child: &ChildRef) -> Option<&Fold> {
+    pub(crate) fn child(&self, cluster: &str, parent: &RunFold, child: &ChildRef) -> Option<&RunFold> {
         let keys = self.by_name.get(&(cluster.into(), parent.namespace.clone(), child.name.clone()))?;
         let mut folds =
             keys.iter().filter_map(|key| self.by_key.get(key)).filter(|fold| fold.kind.as_str() == child.kind);
-        let of_parent = |fold: &&Fold| fold.parent_uid.as_ref().is_none_or(|uid| *uid == parent.uid);
+        let of_parent = |fold: &&RunFold| fold.parent_uid.as_ref().is_none_or(|uid| *uid == parent.uid);
         folds.clone().find(of_parent).or_else(|| folds.next())
     }
 
     /// The run that a pod belongs to, and its PipelineRun if it has one.
-    pub(crate) fn of_pod(&self, cluster: &str, namespace: &str, pod: &str) -> Option<&Fold> {
+    pub(crate) fn of_pod(&self, cluster: &str, namespace: &str, pod: &str) -> Option<&RunFold> {
         let key = self.by_pod.get(&(cluster.into(), namespace.into(), pod.into()))?;
         let task = self.by_key.get(key)?;
         let parents =
@@ -155,7 +155,7 @@ impl Runs {
     }
 }
 
-impl Fold {
+impl RunFold {
     fn new(entry: &Entry, run: &Run) -> Self {
         Self {
             kind: run.kind,

@@ -11,6 +11,7 @@ use model::{
 use crate::{
     Config, Correlator, RestoreError,
     episode::record_id,
+    fold::Fold,
     topology::{account, host, is_local, is_socket, service},
 };
 
@@ -73,6 +74,11 @@ fn renewal(index: u64, at: Time) -> Entry {
         message: Text::from("Renewing X509-SVID"),
     };
     entry(index, SourceKind::Spire, at, Fact::Credential(step))
+}
+
+/// The fold of the only cluster.
+fn only(correlator: &Correlator) -> &Fold {
+    &correlator.clusters[DEFAULT_CLUSTER]
 }
 
 fn noon() -> Time {
@@ -139,8 +145,8 @@ fn the_oldest_kind_of_failure_goes_first() {
     let mut correlator = Correlator::new(config);
     let lines = (1..=3).map(|n| failure(n, &format!("10.0.0.{n}"), noon().plus_seconds(n.cast_signed())));
     apply(&mut correlator, lines);
-    assert_eq!(correlator.failures.0.len(), 2);
-    assert!(correlator.failures.0.keys().all(|key| key.peer != "10.0.0.1"));
+    assert_eq!(only(&correlator).failures.0.len(), 2);
+    assert!(only(&correlator).failures.0.keys().all(|key| key.peer != "10.0.0.1"));
     assert_eq!(correlator.evicted(), 1);
 }
 
@@ -160,14 +166,31 @@ fn a_time_from_the_future_does_not_age_the_rest() {
     let mut wrong = failure(2, "10.0.0.8", noon().plus_seconds(400 * 86_400));
     wrong.body.observed_at = noon();
     apply(&mut correlator, [wrong]);
-    assert_eq!(correlator.newest(), noon());
+    assert_eq!(only(&correlator).store.now, noon());
 }
 
 #[test]
 fn snapshots_of_other_rules_are_refused() {
     let correlator = Correlator::new(Config::default());
-    let text = String::from_utf8(correlator.snapshot()).unwrap().replace("\"rules\":1", "\"rules\":0");
+    let text = String::from_utf8(correlator.snapshot()).unwrap().replace("\"rules\":2", "\"rules\":0");
     assert!(matches!(Correlator::restore(text.as_bytes()), Err(RestoreError::Version { rules: 0, .. })));
     assert!(matches!(Correlator::restore(b"{"), Err(RestoreError::Damaged(_))));
     assert_eq!(Correlator::restore(&correlator.snapshot()).unwrap(), correlator);
+}
+
+#[test]
+fn snapshots_of_another_configuration_are_refused() {
+    let other = Config { max_steps: 2, ..Config::default() };
+    let snapshot = Correlator::new(other.clone()).snapshot();
+    assert!(matches!(Correlator::restore(&snapshot), Err(RestoreError::Configuration)));
+    assert!(Correlator::restore_with(&snapshot, &other).is_ok());
+}
+
+#[test]
+fn entries_of_too_many_clusters_are_counted_and_not_folded() {
+    let mut correlator = Correlator::new(Config { max_clusters: 1, ..Config::default() });
+    let mut second = failure(2, "10.0.0.9", noon());
+    second.body.source.cluster = "second".into();
+    let out = apply(&mut correlator, [failure(1, "10.0.0.9", noon()), second]);
+    assert_eq!((out.len(), correlator.evicted()), (1, 1));
 }
