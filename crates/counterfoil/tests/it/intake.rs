@@ -119,8 +119,10 @@ fn secrets_reach_neither_leaf_nor_payload() {
     assert!(!text.contains("aaaaaaaabbbbbbbb") && !text.contains("t0ps3cret-value"), "{text}");
     assert!(text.contains("[redacted:"), "{text}");
     assert!(!entry["body"]["redacted"].as_array().unwrap().is_empty());
-    // And nowhere in the data folder.
+    // Nor does a search find it, nor any file of the data folder.
     server.settled();
+    let (status, found) = server.get("/api/v1/search?q=%22t0ps3cret-value%22");
+    assert_eq!((status, found["total"].as_u64()), (200, Some(0)), "{found}");
     let data = server.data().to_owned();
     server.stop();
     let mut folders = vec![data];
@@ -170,6 +172,47 @@ fn lines_by_http_plain_and_packed_with_what_is_declared() {
     let (status, head, _) = raw(&server, head, b"garbage");
     assert_eq!(status, 202);
     assert_eq!(entry(&server, &head)["body"]["fact"]["opaque"]["reason"], "bad_gzip");
+}
+
+/// Lines of the test below.
+const LINES: u64 = 12_000;
+
+#[test]
+fn short_lines_that_make_large_leaves_are_kept_in_several_appends() {
+    let (_folder, server) = server();
+    // Each becomes a leaf of over 900 bytes: together more than one append may hold with the segments of this test.
+    let mut log = Vec::new();
+    for n in 0..LINES {
+        let (second, high, low) = (n % 60, n / 250, n % 250);
+        writeln!(log, "2026/11/23 15:20:{second:02} [info] 7#7: *{n} client sent no required SSL certificate, client: 10.0.{high}.{low}, server: x")
+            .unwrap();
+    }
+    let long = "n".repeat(120);
+    let path = format!("/logs/nginx-error?source=ledger&instance={long}&namespace={long}&workload={long}&node={long}");
+    let (status, head) = server.post(&path, &log);
+    assert_eq!(status, 202, "{head}");
+    let (first, last) = entries(&head).unwrap();
+    assert!(last - first + 1 > LINES, "{first}..{last}");
+    let (_, account) = server.get(&format!("/api/v1/entries/{first}"));
+    let lines = account["body"]["fact"]["import"]["lines"].as_u64().unwrap();
+    assert!(lines < LINES, "one append holds them all: {lines}");
+}
+
+#[test]
+fn lines_cannot_take_the_memory_of_events() {
+    let (_folder, server) = server();
+    // Slow bodies that say they will be long: they hold what has come, not what they promise.
+    let slow: Vec<_> = (0..8)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(server.intake).unwrap();
+            let head = "POST /logs/spire?source=x HTTP/1.1\r\nHost: t\r\nContent-Length: 67108864\r\n\r\nx";
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let body = br#"{"taskRun":{"metadata":{"name":"a","namespace":"ci","uid":"u-1"}}}"#;
+    assert_eq!(server.deliver("/", "dev.tekton.event.taskrun.running.v1", "e1", body).0, 202);
+    drop(slow);
 }
 
 #[test]

@@ -5,7 +5,9 @@
 mod api;
 mod common;
 mod crash;
+mod demo;
 mod explain;
+mod follow;
 mod intake;
 mod nginx;
 mod published;
