@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Each line is one append of one entry; entries count from 1 as their lines do. Times are of 2026-11-23, UTC. A source
-//! is `kind:name`, in another cluster `cluster>kind:name`; entries without a source take `cluster=`. Values with spaces
+//! is `kind:name`, in another cluster `cluster>kind:name`; entries without a source take `cluster=`. `from_peer=` is the
+//! address of an anonymous submitter; without it this machine read the line itself. Values with spaces
 //! stand in double quotes. A heartbeat says that its sources are complete up to its own time, or up to `complete=`. A
 //! line that begins with `{` is a whole body in JSON; `counterfoil explain --as-scenario` writes such files.
 
@@ -180,7 +181,10 @@ fn entry(line: &str, index: u64) -> Result<Entry, String> {
             declared,
             parser: "scenario/1".into(),
             observed_at: at,
-            submitter: Submitter::Local,
+            submitter: match words.get("from_peer") {
+                Some(peer) => Submitter::Anonymous { peer },
+                None => Submitter::Local,
+            },
             place,
             payload: None,
             redacted: Vec::new(),

@@ -1,9 +1,12 @@
 //! Other keys to what the store holds. Derived from it, and kept in step.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use model::{
-    SourceId, Time,
+    Grade, SourceId, Time,
     credential::{Credential, CredentialEvent},
     edges::Direction,
     identity::SourceKind,
@@ -23,6 +26,17 @@ pub(crate) struct Issue {
     pub(crate) replaced: Option<Time>,
 }
 
+/// A server signed a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Signature {
+    /// The best grade that may rest on the line; kept reversed, so that the least signature is the one to believe.
+    pub(crate) best: Reverse<Grade>,
+    /// For whom.
+    pub(crate) id: String,
+    pub(crate) entry: u64,
+    pub(crate) at: Time,
+}
+
 /// True for the line of an agent that replaces or first makes a certificate.
 pub(crate) const fn is_issue(step: &Credential) -> bool {
     matches!(step.event, CredentialEvent::Renewing | CredentialEvent::Creating)
@@ -39,8 +53,8 @@ pub(crate) struct Index {
     pub(crate) issues: BTreeMap<String, BTreeSet<Issue>>,
     /// Shortest distance from signature to end per identity, in nanoseconds.
     pub(crate) lives: BTreeMap<String, i64>,
-    /// Whom a serial was signed for, the entry and when.
-    pub(crate) signed: BTreeMap<String, (String, u64, Time)>,
+    /// Signatures by serial.
+    pub(crate) signed: BTreeMap<String, Signature>,
     /// Names that callers give the upstreams at an address.
     pub(crate) names: BTreeMap<String, BTreeSet<String>>,
     /// uids of pods by address.
@@ -50,7 +64,7 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    pub(crate) fn step(&mut self, source: &SourceId, step: &Credential, entry: u64) {
+    pub(crate) fn step(&mut self, source: &SourceId, step: &Credential, entry: u64, best: Grade) {
         let Some(id) = step.spiffe_id.as_ref().filter(|id| !id.contains("/spire/")) else { return };
         if !self.identities.contains(id) {
             self.identities.insert(id.clone());
@@ -68,9 +82,10 @@ impl Index {
             *life = (*life).min(end - at);
         }
         if let Some(serial) = step.serial.as_ref().filter(|_| step.event == CredentialEvent::Signed) {
-            let known = self.signed.entry(serial.as_str().to_owned()).or_insert_with(|| (id.clone(), entry, at));
-            if (id, entry) < (&known.0, known.1) {
-                *known = (id.clone(), entry, at);
+            let signature = Signature { best: Reverse(best), id: id.clone(), entry, at };
+            let known = self.signed.entry(serial.as_str().to_owned()).or_insert_with(|| signature.clone());
+            if signature < *known {
+                *known = signature;
             }
         }
     }

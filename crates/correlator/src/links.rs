@@ -83,10 +83,14 @@ fn by_action<'a>(
         .filter(|noted| touches(&noted.fact, &names))
         .max_by_key(|noted| (noted.fact.occurred.at, noted.entry))?;
     let bound = hit.fact.pod.as_ref()?;
-    let run = runs.of_pod(cluster, &bound.namespace, &bound.name)?;
+    let (run, named) = runs.of_pod(cluster, &bound.namespace, &bound.name)?;
     let via = format!("pod {}/{} did {} (k8s audit)", bound.namespace, bound.name, did(&hit.fact));
-    // Without the pod's birth, the change is known and that this pod came of it is not.
-    let grade = if born.is_some() { Grade::Authenticated } else { Grade::Inferred };
+    // As sure as the weakest of audit line, pod list and event that names the pod. Without the pod's birth, the change
+    // is known and that this pod came of it is not.
+    let grade = match pod.filter(|_| born.is_some()) {
+        Some(pod) => hit.best.min(pod.best).min(named),
+        None => Grade::Inferred,
+    };
     Some((to_run(LinkKind::Run, run, grade, via, vec![hit.entry]), Some(run)))
 }
 
@@ -197,7 +201,7 @@ pub(crate) fn fixed_by(
     }
     let (noted, after) = best?;
     let bound = noted.fact.pod.as_ref()?;
-    let run = runs.of_pod(cluster, &bound.namespace, &bound.name)?;
+    let (run, _) = runs.of_pod(cluster, &bound.namespace, &bound.name)?;
     let via = format!(
         "pod {}/{} did {} (k8s audit), then the failures ended{after}",
         bound.namespace,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{SourceId, Time, action::Action, credential::Credential, identity::SourceKind};
 
 use crate::{
-    index::Issue,
+    index::{Issue, Signature},
     store::{Looks, Noted, Store},
     topology::host,
 };
@@ -28,14 +28,9 @@ impl Store {
         self.steps.keys().filter(move |source| source.kind == kind)
     }
 
-    /// The SPIFFE ID that a server signed that serial for.
-    pub(crate) fn signed(&self, serial: &str) -> Option<(&str, u64)> {
-        self.index.signed.get(serial).map(|(id, entry, _)| (id.as_str(), *entry))
-    }
-
-    /// When that serial was signed, and the entry.
-    pub(crate) fn signature(&self, serial: &str) -> Option<(Time, u64)> {
-        self.index.signed.get(serial).map(|(_, entry, at)| (*at, *entry))
+    /// The signature of that serial.
+    pub(crate) fn signed(&self, serial: &str) -> Option<&Signature> {
+        self.index.signed.get(serial)
     }
 
     /// Issues for an identity by any agent, in order.

@@ -4,7 +4,10 @@
 //! is a repeat when (uid, attempt, state, reason, message, completed) were seen before. Lists take the union, scalars
 //! that conflict are decided by value: earliest start, latest end, highest rank; never by arrival.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use model::{
     Entry, Grade, SourceId, Time,
@@ -14,7 +17,10 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{pairs, store::Store};
+use crate::{
+    pairs,
+    store::{Store, best},
+};
 
 /// Cluster and uid; without a uid: kind, namespace and name.
 pub(crate) type RunKey = (String, String);
@@ -59,8 +65,8 @@ pub(crate) struct RunFold {
     pub(crate) started: Option<Time>,
     pub(crate) completed: Option<Time>,
     accounts: BTreeSet<(Option<String>, String)>,
-    /// Pods with the attempt they were first named in.
-    pods: BTreeMap<String, u32>,
+    /// Pods with the attempt they were first named in, and the best grade that may rest on that.
+    pods: BTreeMap<String, (u32, Grade)>,
     pub(crate) commits: BTreeSet<CommitClaim>,
     pub(crate) artifacts: BTreeSet<ArtifactClaim>,
     pub(crate) children: BTreeSet<ChildRef>,
@@ -84,7 +90,7 @@ pub(crate) struct Runs {
     by_name: BTreeMap<(String, String, String), BTreeSet<RunKey>>,
     /// TaskRuns by namespace and pod.
     #[serde(with = "pairs")]
-    by_pod: BTreeMap<(String, String, String), RunKey>,
+    by_pod: BTreeMap<(String, String, String), BTreeSet<RunKey>>,
     /// Not settled yet.
     pub(crate) open: BTreeSet<RunKey>,
     /// Runs dropped before their time.
@@ -102,7 +108,8 @@ impl Runs {
         let new = fold.see(entry, run);
         self.by_name.entry((cluster.clone(), namespace.clone(), run.name.clone())).or_default().insert(key.clone());
         for pod in &run.pods {
-            self.by_pod.insert((cluster.clone(), namespace.clone(), pod.clone()), key.clone());
+            let pod = (cluster.clone(), namespace.clone(), pod.clone());
+            self.by_pod.entry(pod).or_default().insert(key.clone());
         }
         if new {
             self.open.insert(key.clone());
@@ -131,7 +138,15 @@ impl Runs {
                 self.by_name.remove(&name);
             }
         }
-        self.by_pod.retain(|_, run| run != key);
+        for pod in fold.pods.into_keys() {
+            let pod = (key.0.clone(), fold.namespace.clone(), pod);
+            if let Some(keys) = self.by_pod.get_mut(&pod) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.by_pod.remove(&pod);
+                }
+            }
+        }
     }
 
     /// The child that a parent lists, when an event of it was seen.
@@ -143,15 +158,18 @@ impl Runs {
         folds.clone().find(of_parent).or_else(|| folds.next())
     }
 
-    /// The run that a pod belongs to, and its PipelineRun if it has one.
-    pub(crate) fn of_pod(&self, cluster: &str, namespace: &str, pod: &str) -> Option<&RunFold> {
-        let key = self.by_pod.get(&(cluster.into(), namespace.into(), pod.into()))?;
-        let task = self.by_key.get(key)?;
+    /// The run that a pod belongs to, or its PipelineRun if it has one, and the best grade that may rest on that. Of
+    /// several runs that name the pod, the one of the better submitter counts.
+    pub(crate) fn of_pod(&self, cluster: &str, namespace: &str, pod: &str) -> Option<(&RunFold, Grade)> {
+        let keys = self.by_pod.get(&(cluster.into(), namespace.into(), pod.into()))?;
+        let named = keys.iter().filter_map(|key| self.by_key.get(key));
+        let named = named.filter_map(|fold| fold.pods.get(pod).map(|(_, best)| (fold, *best)));
+        let (task, best) = named.max_by_key(|(fold, best)| (*best, Reverse(&fold.uid)))?;
         let parents =
             task.parent.as_ref().and_then(|name| self.by_name.get(&(cluster.into(), namespace.into(), name.clone())));
         let mut parents = parents.into_iter().flatten().filter_map(|key| self.by_key.get(key));
         let exact = parents.find(|parent| task.parent_uid.as_ref().is_none_or(|uid| *uid == parent.uid));
-        Some(exact.unwrap_or(task))
+        Some((exact.unwrap_or(task), best))
     }
 }
 
@@ -188,6 +206,7 @@ impl RunFold {
 
     fn see(&mut self, entry: &Entry, run: &Run) -> bool {
         let before = self.clone();
+        let sure = best(entry);
         self.standing = self.standing.clone().max(standing(run));
         self.source = self.source.clone().min(entry.body.source.clone());
         earliest(&mut self.created, run.created);
@@ -201,11 +220,27 @@ impl RunFold {
         first(&mut self.trigger_event, run.trigger.as_ref().and_then(|trigger| trigger.event_id.as_ref()));
         self.accounts.extend(run.service_accounts.iter().map(|account| (account.task.clone(), account.name.clone())));
         for pod in &run.pods {
-            let attempt = self.pods.entry(pod.clone()).or_insert(run.attempt);
+            let (attempt, best) = self.pods.entry(pod.clone()).or_insert((run.attempt, sure));
             *attempt = (*attempt).min(run.attempt);
+            *best = (*best).max(sure);
         }
-        self.commits.extend(run.commits.iter().cloned());
-        self.artifacts.extend(run.artifacts.iter().cloned());
+        // The same claim of two submitters is one, with the better grade.
+        for claim in &run.commits {
+            let claim = CommitClaim { grade: claim.grade.min(sure), ..claim.clone() };
+            let same = |old: &CommitClaim| CommitClaim { grade: claim.grade, ..old.clone() } == claim;
+            let known = self.commits.iter().find(|old| same(old)).cloned();
+            let grade = known.as_ref().map_or(claim.grade, |old| old.grade.max(claim.grade));
+            known.map(|old| self.commits.remove(&old));
+            self.commits.insert(CommitClaim { grade, ..claim });
+        }
+        for claim in &run.artifacts {
+            let claim = ArtifactClaim { grade: claim.grade.min(sure), ..claim.clone() };
+            let same = |old: &ArtifactClaim| ArtifactClaim { grade: claim.grade, ..old.clone() } == claim;
+            let known = self.artifacts.iter().find(|old| same(old)).cloned();
+            let grade = known.as_ref().map_or(claim.grade, |old| old.grade.max(claim.grade));
+            known.map(|old| self.artifacts.remove(&old));
+            self.artifacts.insert(ArtifactClaim { grade, ..claim });
+        }
         self.children.extend(run.children.iter().cloned());
         self.skipped.extend(run.skipped.iter().cloned());
         let repeat = (run.attempt, run.state, run.reason.clone(), run.message.clone(), run.completed);
@@ -289,7 +324,7 @@ impl RunFold {
 
     /// The account for a record.
     pub(crate) fn detail(&self, cluster: &str, runs: &Runs, store: &Store) -> RunDetail {
-        let mut pods: Vec<(&u32, &String)> = self.pods.iter().map(|(pod, attempt)| (attempt, pod)).collect();
+        let mut pods: Vec<(&u32, &String)> = self.pods.iter().map(|(pod, (attempt, _))| (attempt, pod)).collect();
         pods.sort();
         let open = self.children.iter().filter(|child| !runs.child(cluster, self, child).is_some_and(Self::ended));
         let attempts = self.states.keys().map(|(attempt, ..)| *attempt).max().unwrap_or(0);
@@ -333,7 +368,7 @@ impl RunFold {
             .map(|noted| ActorClaim {
                 actor: noted.fact.actor.clone(),
                 did: "create".into(),
-                grade: Grade::Authenticated,
+                grade: noted.best,
                 entry: noted.entry,
             })
             .collect();

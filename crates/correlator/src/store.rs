@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Entry, Fact, SourceId, Time,
+    Entry, Fact, Grade, SourceId, Time,
     action::Action,
     credential::{Credential, CredentialEvent},
     edges::{Direction, EdgeRow, Edges},
@@ -29,6 +29,19 @@ pub(crate) type Key = (Time, Option<Place>, u64);
 pub(crate) struct Noted<T> {
     pub(crate) entry: u64,
     pub(crate) fact: T,
+    /// The best grade that may rest on it, by who handed it in.
+    pub(crate) best: Grade,
+}
+
+impl<T> Noted<T> {
+    fn new(entry: &Entry, fact: T) -> Self {
+        Self { entry: entry.index, fact, best: best(entry) }
+    }
+}
+
+/// The best grade that may rest on the entry.
+pub(crate) fn best(entry: &Entry) -> Grade {
+    entry.body.submitter.cap(Grade::Authenticated)
 }
 
 /// Facts of one kind in order.
@@ -87,6 +100,8 @@ pub(crate) struct Shown {
     pub(crate) first: Time,
     pub(crate) last: Time,
     pub(crate) entry: u64,
+    /// The least of what its lines may carry.
+    pub(crate) best: Grade,
     pub(crate) verify: Option<String>,
     pub(crate) spiffe_id: Option<String>,
     pub(crate) subject: Option<String>,
@@ -216,8 +231,8 @@ impl Store {
                 | CredentialEvent::ServerStarted
         );
         let timeline = self.steps.entry(entry.body.source.clone()).or_default();
-        timeline.0.insert(Self::key(entry, at), Noted { entry: entry.index, fact: step.clone() });
-        self.index.step(&entry.body.source, step, entry.index);
+        timeline.0.insert(Self::key(entry, at), Noted::new(entry, step.clone()));
+        self.index.step(&entry.body.source, step, entry.index, best(entry));
         let lost = shrink(&mut timeline.0, config.max_steps);
         self.lose(lost);
     }
@@ -227,7 +242,7 @@ impl Store {
         if let Some(object) = created(action) {
             self.created.entry(object).or_default().insert(key.clone());
         }
-        self.actions.0.insert(key, Noted { entry: entry.index, fact: action.clone() });
+        self.actions.0.insert(key, Noted::new(entry, action.clone()));
         let lost = shrink(&mut self.actions.0, config.max_facts);
         self.lose(lost);
     }
@@ -245,7 +260,7 @@ impl Store {
         if let Some(next) = next {
             looks.0.remove(&next);
         }
-        looks.0.insert(at, Noted { entry: entry.index, fact: workload.clone() });
+        looks.0.insert(at, Noted::new(entry, workload.clone()));
         self.index.pod(workload);
         if self.workloads.len() > config.max_facts {
             let newest = |looks: &Looks| looks.0.keys().next_back().copied();
@@ -318,6 +333,7 @@ impl Store {
             first: row.first,
             last: row.last,
             entry: entry.index,
+            best: best(entry),
             verify: tls.verify.clone(),
             spiffe_id: None,
             subject: None,
@@ -330,6 +346,7 @@ impl Store {
             (seen.first, seen.entry) = (row.first, entry.index);
         }
         seen.last = seen.last.max(row.last);
+        seen.best = seen.best.min(best(entry));
         seen.verify = seen.verify.clone().max(tls.verify.clone());
         fill(&mut seen.spiffe_id, tls.spiffe_id.as_ref().filter(|id| !id.is_empty()));
         fill(&mut seen.subject, tls.subject.as_ref().filter(|name| !name.is_empty()));
@@ -380,7 +397,7 @@ impl Store {
         self.shown.retain(|_, certificates| !certificates.0.is_empty());
         let mut index = Index::default();
         for (source, timeline) in &self.steps {
-            timeline.0.values().for_each(|noted| index.step(source, &noted.fact, noted.entry));
+            timeline.0.values().for_each(|noted| index.step(source, &noted.fact, noted.entry, noted.best));
         }
         for ((_, direction, peer), calls) in &self.calls {
             index.call(*direction, peer, &calls.names);

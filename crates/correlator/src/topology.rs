@@ -232,13 +232,20 @@ impl Store {
         shown.filter_map(|shown| shown.subject.as_deref()).find_map(|subject| service(common_name(subject)?))
     }
 
-    /// Whose certificate it is: signed serial, its own SAN, its subject's DNS name.
+    /// Whose certificate it is: signed serial, its own SAN, its subject's DNS name. Anybody can write those into a
+    /// certificate of his own, so it must have verified, or failed by its time alone.
     pub(crate) fn whose(&self, shown: &Shown) -> Option<Known> {
-        if let Some((id, entry)) = shown.serial.as_deref().and_then(|serial| self.signed(serial)) {
-            let entries = vec![entry, shown.entry];
+        let sure = match shown.verify.as_deref()? {
+            "SUCCESS" => Grade::Authenticated,
+            // NGINX reports the last error of the chain, which may hide another one before it.
+            "FAILED:certificate has expired" | "FAILED:certificate is not yet valid" => Grade::Asserted,
+            _ => return None,
+        };
+        if let Some(signed) = shown.serial.as_deref().and_then(|serial| self.signed(serial)) {
+            let entries = vec![signed.entry, shown.entry];
             return Some(Known {
-                spiffe_id: id.into(),
-                grade: Grade::Authenticated,
+                spiffe_id: signed.id.clone(),
+                grade: signed.best.0.min(shown.best).min(sure),
                 by: "serial signed by SPIRE",
                 entries,
             });

@@ -185,12 +185,13 @@ pub enum Submitter {
 }
 
 impl Submitter {
-    /// The best grade that a claim from this submitter can have about who sent it.
-    pub const fn grade(&self) -> Grade {
+    /// The grade that remains of a claim of this grade when this submitter handed it in: nobody vouches for what an
+    /// anonymous one sends, so the best of it is `asserted`. The others are known to the owner of this installation.
+    #[must_use]
+    pub fn cap(&self, grade: Grade) -> Grade {
         match self {
-            Self::Anonymous { .. } => Grade::Unknown,
-            Self::PathToken { .. } | Self::Basic { .. } => Grade::Authenticated,
-            Self::Local | Self::Counterfoil => Grade::Asserted,
+            Self::Anonymous { .. } => grade.min(Grade::Asserted),
+            Self::PathToken { .. } | Self::Basic { .. } | Self::Local | Self::Counterfoil => grade,
         }
     }
 }
@@ -292,6 +293,16 @@ mod tests {
         let decimal = Serial::from_decimal("18771503396829118256055557720416561843").unwrap();
         assert_eq!(decimal, hex);
         assert_eq!(Serial::from_hex("0e:1f:42:92:97:7a:59:8a:e9:0b:ff:8a:cc:b5:aa:b3").unwrap(), hex);
+    }
+
+    #[test]
+    fn an_anonymous_submitter_proves_nothing() {
+        let anonymous = Submitter::Anonymous { peer: "192.0.2.7".into() };
+        assert_eq!(anonymous.cap(Grade::Authenticated), Grade::Asserted);
+        assert_eq!(anonymous.cap(Grade::Inferred), Grade::Inferred);
+        let named = Submitter::PathToken { name: "prod".into() };
+        assert_eq!(named.cap(Grade::Authenticated), Grade::Authenticated);
+        assert_eq!(Submitter::Local.cap(Grade::Authenticated), Grade::Authenticated);
     }
 
     #[test]

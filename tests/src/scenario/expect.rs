@@ -60,6 +60,11 @@ fn has(record: &Record, key: &str, value: &str) -> bool {
         "commit" => target(LinkKind::Commit) == value,
         "fixed_by" => target(LinkKind::FixedBy) == value,
         "identity" => target(LinkKind::Identity) == value,
+        "identity_grade" => link(LinkKind::Identity).is_some_and(|link| link.grade.as_str() == value),
+        "started_by" => match &record.detail {
+            Detail::Run(run) => run.started_by.iter().any(|claim| claim.grade.as_str() == value),
+            _ => false,
+        },
         "missing" => {
             record.missing.iter().any(|missing| missing.what.contains(value) || missing.source.contains(value))
         }

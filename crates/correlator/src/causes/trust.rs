@@ -140,8 +140,8 @@ pub(crate) fn not_yet_valid(case: &Case<'_>) -> Finding {
 fn issued(case: &Case<'_>, shown: &Shown) -> Option<(Time, u64)> {
     let store = case.store;
     let whose = store.whose(shown)?;
-    if let Some(signed) = shown.serial.as_deref().and_then(|serial| store.signature(serial)) {
-        return Some(signed);
+    if let Some(signed) = shown.serial.as_deref().and_then(|serial| store.signed(serial)) {
+        return Some((signed.at, signed.entry));
     }
     let life = store.lifetime(&whose.spiffe_id)?;
     let end = shown.not_after?;
