@@ -19,7 +19,7 @@ use crate::{
     handshakes::{Told, World},
     late::Late,
     pairs, run_records,
-    runs::{RunKey, Runs},
+    runs::{RunFold, RunKey, Runs},
     store::{self, Key, Store},
     topology,
 };
@@ -191,7 +191,12 @@ impl Fold {
                 self.late.behind_mark(entry, at, mark).into_iter().for_each(|draft| self.write(draft, through, out));
             }
             self.store.passed(entry, at);
-            self.stale = Some(self.stale.map_or(at, |stale| stale.min(at)));
+            // A pod list tells of pods from their birth on.
+            let from = match &entry.body.fact {
+                Fact::Workload(workload) => workload.created.map_or(at, |created| created.min(at)),
+                _ => at,
+            };
+            self.touched_from(from);
         }
         match &entry.body.fact {
             Fact::Handshake(line) => {
@@ -212,7 +217,14 @@ impl Fold {
                 }
             }
             Fact::Credential(step) => self.credential(entry, step, through, out),
-            Fact::Action(action) => self.store.action(entry, action, &self.config),
+            Fact::Action(action) => {
+                self.store.action(entry, action, &self.config);
+                if action.resource.ends_with("runs") && matches!(action.verb.as_str(), "create" | "delete") {
+                    let namespace = action.namespace.as_deref().unwrap_or_default();
+                    let cluster = &entry.body.source.cluster;
+                    self.runs.touch(cluster, action.uid.as_deref(), namespace, action.name.as_deref());
+                }
+            }
             Fact::Workload(workload) => self.store.workload(entry, workload, &self.config),
             Fact::Import(import) => {
                 self.store.import(entry, import);
@@ -230,9 +242,19 @@ impl Fold {
             self.store.passed(entry, at);
         }
         let (key, new) = self.runs.see(entry, run, self.config.max_runs);
+        if let Some(fold) = self.runs.by_key.get(&key).filter(|_| new) {
+            // Links of failures from its start on may lead to it.
+            let from = fold.span().0;
+            self.touched_from(from);
+        }
         if new && run.state.is_terminal() {
             self.write_run(&key, entry.index, out);
         }
+    }
+
+    /// Episodes that go on at that moment or later are looked at again.
+    fn touched_from(&mut self, at: Time) {
+        self.stale = Some(self.stale.map_or(at, |stale| stale.min(at)));
     }
 
     fn credential(&mut self, entry: &Entry, step: &Credential, through: u64, out: &mut Vec<Record>) {
@@ -295,9 +317,12 @@ impl Fold {
             for draft in self.world().incomplete(&key) {
                 self.write(draft, through, out);
             }
-            let done = self.book.is_settled(&run_records::completed_id(&key));
-            let parent_waits = self.runs.by_key.get(&key).is_some_and(|fold| !fold.ended());
-            if (!done || parent_waits) && self.runs.by_key.contains_key(&key) {
+            for (draft, stands) in self.world().heard_of(&key, &self.book) {
+                self.book.withdraw(draft, stands, through, out);
+            }
+            // One that has not ended changes by news only, which opens it again.
+            let ended = self.runs.by_key.get(&key).is_some_and(RunFold::ended);
+            if ended && !self.book.is_settled(&run_records::completed_id(&key)) {
                 self.runs.open.insert(key);
             }
         }

@@ -8,7 +8,7 @@ use model::{
 };
 
 use crate::{
-    book::Draft,
+    book::{Book, Draft},
     episode::record_id,
     handshakes::World,
     runs::{RunFold, RunKey},
@@ -22,6 +22,17 @@ pub(crate) fn completed_id(key: &RunKey) -> String {
 /// Id of the `run.incomplete` of a run that is known by an event of its own.
 pub(crate) fn incomplete_id(key: &RunKey) -> String {
     record_id(&[b"run.incomplete", key.0.as_bytes(), key.1.as_bytes()])
+}
+
+/// Id of the `run.incomplete` of a child that is known only by its parent's list.
+fn listed_id(parent: &RunKey, child: &ChildRef) -> String {
+    record_id(&[
+        b"run.incomplete",
+        parent.0.as_bytes(),
+        parent.1.as_bytes(),
+        child.kind.as_bytes(),
+        child.name.as_bytes(),
+    ])
 }
 
 impl World<'_> {
@@ -77,7 +88,6 @@ impl World<'_> {
     }
 
     /// Records of what evidence says has no end: children that an ended parent lists, runs deleted before their end.
-    /// Each with the id of the `run.completed` that would withdraw it.
     pub(crate) fn incomplete(&self, key: &RunKey) -> Vec<Draft> {
         let Some(fold) = self.runs.by_key.get(key) else { return Vec::new() };
         if !fold.ended() {
@@ -92,6 +102,19 @@ impl World<'_> {
         open.map(|child| self.without_end(key, fold, child)).collect()
     }
 
+    /// What takes the place of records that said of listed children that no event of them was received: those whose
+    /// events came. Each draft with the id of the record that stands.
+    pub(crate) fn heard_of(&self, key: &RunKey, book: &Book) -> Vec<(Draft, String)> {
+        let Some(fold) = self.runs.by_key.get(key) else { return Vec::new() };
+        let known = |child: &ChildRef| {
+            let known = self.runs.child(&key.0, fold, child)?;
+            let own = known.key(&key.0);
+            let stands = if known.ended() { completed_id(&own) } else { incomplete_id(&own) };
+            Some((Draft { id: listed_id(key, child), ..self.without_end(key, fold, child) }, stands))
+        };
+        fold.children.iter().filter(|child| book.holds(&listed_id(key, child))).filter_map(known).collect()
+    }
+
     fn without_end(&self, key: &RunKey, parent: &RunFold, child: &ChildRef) -> Draft {
         let known = self.runs.child(&key.0, parent, child);
         let (from, to) = known.map_or_else(|| parent.span(), RunFold::span);
@@ -102,14 +125,8 @@ impl World<'_> {
             ..line
         }));
         let id = match known {
-            Some(fold) if !fold.uid.is_empty() => incomplete_id(&(key.0.clone(), fold.uid.clone())),
-            _ => record_id(&[
-                b"run.incomplete",
-                key.0.as_bytes(),
-                key.1.as_bytes(),
-                child.kind.as_bytes(),
-                child.name.as_bytes(),
-            ]),
+            Some(fold) => incomplete_id(&fold.key(&key.0)),
+            None => listed_id(key, child),
         };
         let detail =
             known.map_or_else(|| listed(&key.0, parent, child), |fold| fold.detail(&key.0, self.runs, self.store));

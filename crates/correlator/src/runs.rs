@@ -91,7 +91,10 @@ pub(crate) struct Runs {
     /// TaskRuns by namespace and pod.
     #[serde(with = "pairs")]
     by_pod: BTreeMap<(String, String, String), BTreeSet<RunKey>>,
-    /// Not settled yet.
+    /// Runs by the children that they list, by namespace and name.
+    #[serde(with = "pairs")]
+    listed: BTreeMap<(String, String), BTreeSet<RunKey>>,
+    /// To be looked at: not settled, or touched since.
     pub(crate) open: BTreeSet<RunKey>,
     /// Runs dropped before their time.
     pub(crate) evicted: u64,
@@ -102,8 +105,8 @@ impl Runs {
     pub(crate) fn see(&mut self, entry: &Entry, run: &Run, limit: usize) -> (RunKey, bool) {
         let cluster = entry.body.source.cluster.clone();
         let namespace = run.namespace.clone().unwrap_or_default();
-        let unnamed = || format!("{}/{namespace}/{}", run.kind.as_str(), run.name);
-        let key = (cluster.clone(), run.uid.clone().unwrap_or_else(unnamed));
+        let uid = run.uid.clone().unwrap_or_else(|| unnamed(run.kind, &namespace, &run.name));
+        let key = (cluster.clone(), uid);
         let fold = self.by_key.entry(key.clone()).or_insert_with(|| RunFold::new(entry, run));
         let new = fold.see(entry, run);
         self.by_name.entry((cluster.clone(), namespace.clone(), run.name.clone())).or_default().insert(key.clone());
@@ -111,8 +114,14 @@ impl Runs {
             let pod = (cluster.clone(), namespace.clone(), pod.clone());
             self.by_pod.entry(pod).or_default().insert(key.clone());
         }
+        for child in &run.children {
+            self.listed.entry((namespace.clone(), child.name.clone())).or_default().insert(key.clone());
+        }
         if new {
             self.open.insert(key.clone());
+            // What its parent says of it may not hold any more.
+            let parents = self.listed.get(&(namespace.clone(), run.name.clone()));
+            self.open.extend(parents.into_iter().flatten().cloned());
         }
         if self.by_key.len() > limit {
             let oldest = self
@@ -128,9 +137,26 @@ impl Runs {
         (key, new)
     }
 
+    /// Somebody created or deleted that run: its record may say something else now.
+    pub(crate) fn touch(&mut self, cluster: &str, uid: Option<&str>, namespace: &str, name: Option<&str>) {
+        let by_uid = uid.map(|uid| (cluster.to_owned(), uid.to_owned()));
+        self.open.extend(by_uid.filter(|key| self.by_key.contains_key(key)));
+        let by_name = name.and_then(|name| self.by_name.get(&(cluster.into(), namespace.into(), name.into())));
+        self.open.extend(by_name.into_iter().flatten().cloned());
+    }
+
     fn forget(&mut self, key: &RunKey) {
         let Some(fold) = self.by_key.remove(key) else { return };
         self.open.remove(key);
+        for child in &fold.children {
+            let child = (fold.namespace.clone(), child.name.clone());
+            if let Some(keys) = self.listed.get_mut(&child) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.listed.remove(&child);
+                }
+            }
+        }
         let name = (key.0.clone(), fold.namespace.clone(), fold.name.clone());
         if let Some(keys) = self.by_name.get_mut(&name) {
             keys.remove(key);
@@ -264,6 +290,12 @@ impl RunFold {
         new
     }
 
+    /// Its key.
+    pub(crate) fn key(&self, cluster: &str) -> RunKey {
+        let uid = if self.uid.is_empty() { unnamed(self.kind, &self.namespace, &self.name) } else { self.uid.clone() };
+        (cluster.into(), uid)
+    }
+
     /// The run has ended.
     pub(crate) fn ended(&self) -> bool {
         self.standing.terminal
@@ -381,6 +413,11 @@ impl RunFold {
         claims.dedup_by(|a, b| a.actor == b.actor && a.did == b.did);
         claims
     }
+}
+
+/// Stands for the uid of a run whose events carry none.
+fn unnamed(kind: RunKind, namespace: &str, name: &str) -> String {
+    format!("{}/{namespace}/{name}", kind.as_str())
 }
 
 fn standing(run: &Run) -> Standing {

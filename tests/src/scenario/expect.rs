@@ -61,6 +61,10 @@ fn has(record: &Record, key: &str, value: &str) -> bool {
         "fixed_by" => target(LinkKind::FixedBy) == value,
         "identity" => target(LinkKind::Identity) == value,
         "identity_grade" => link(LinkKind::Identity).is_some_and(|link| link.grade.as_str() == value),
+        "run_name" => matches!(&record.detail, Detail::Run(run) if run.name == value),
+        "open_children" => {
+            matches!(&record.detail, Detail::Run(run) if run.open_children.len().to_string() == value)
+        }
         "started_by" => match &record.detail {
             Detail::Run(run) => run.started_by.iter().any(|claim| claim.grade.as_str() == value),
             _ => false,
