@@ -38,7 +38,7 @@ const STUCK: Duration = Duration::from_secs(5);
 pub struct Api {
     desk: Arc<Desk>,
     view: RwLock<Result<View, String>>,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     /// The ledger's folder: tiles are served from its files.
     ledger: PathBuf,
 }
@@ -67,7 +67,7 @@ impl Api {
     /// An api whose ledger is not open yet.
     pub fn new(config: &config::Config, desk: Arc<Desk>) -> Self {
         let view = RwLock::new(Err("the ledger is not open yet".to_owned()));
-        Self { desk, view, slots: Semaphore::new(config.api.max_queries), ledger: config.data.join("ledger") }
+        Self { desk, view, slots: Arc::new(Semaphore::new(config.api.max_queries)), ledger: config.data.join("ledger") }
     }
 
     /// Gives it something to answer from.
@@ -129,15 +129,20 @@ impl Api {
         &self,
         question: impl FnOnce() -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let Ok(slot) = self.slots.try_acquire() else {
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
             self.desk.metrics.limit("api_queries");
             return Err(Problem::busy("too many queries at once"));
         };
         let begun = Instant::now();
-        let answer = tokio::task::spawn_blocking(question)
+        // The slot goes with the work: an asker who hangs up does not end it.
+        let work = move || {
+            let answer = question();
+            drop(slot);
+            answer
+        };
+        let answer = tokio::task::spawn_blocking(work)
             .await
             .map_err(|_| Problem::busy("the answer could not be made; the log has the reason"))??;
-        drop(slot);
         self.desk.metrics.queries.inc();
         self.desk.metrics.query_seconds.observe(begun.elapsed().as_secs_f64());
         Ok(answer)
@@ -188,8 +193,15 @@ async fn record(State(api): Shared, Path(id): Path<String>) -> Result<Response, 
     api.ask(move |view| answer::show::record(view, &id)).await
 }
 
-async fn entry(State(api): Shared, Path(index): Path<u64>) -> Result<Response, Problem> {
-    let log = api.log()?;
+/// An index in a path.
+fn index_of(text: &str) -> Result<u64, Problem> {
+    text.trim_start_matches('#')
+        .parse()
+        .map_err(|_| bad_request("bad-parameter", format!("{text:?} is no entry index")))
+}
+
+async fn entry(State(api): Shared, Path(index): Path<String>) -> Result<Response, Problem> {
+    let (log, index) = (api.log()?, index_of(&index)?);
     // Readable before the index is: then nothing has been followed yet.
     let through = match api.view() {
         Ok(view) => view.through(),
@@ -200,8 +212,8 @@ async fn entry(State(api): Shared, Path(index): Path<u64>) -> Result<Response, P
 }
 
 /// The proof of an acknowledged entry waits for the seal that covers it; it is never "not found".
-async fn proof(State(api): Shared, Path(index): Path<u64>) -> Result<Response, Problem> {
-    let log = api.log()?;
+async fn proof(State(api): Shared, Path(index): Path<String>) -> Result<Response, Problem> {
+    let (log, index) = (api.log()?, index_of(&index)?);
     let proof = move || {
         if let Log::Open(ledger) = &log {
             if index >= ledger.size() {

@@ -83,6 +83,8 @@ struct Open {
     grew: Instant,
     /// Bytes not read at the last look.
     left: u64,
+    /// All of them are the beginning of a line.
+    tail: bool,
 }
 
 /// The key of a source's position in the ledger.
@@ -151,7 +153,7 @@ impl Follower {
                 }
             }
         }
-        self.let_go();
+        self.let_go(desk);
         let position = self.position();
         let absent = self.absent;
         desk.watermarks.update(&self.id, |mark| {
@@ -165,14 +167,22 @@ impl Follower {
     }
 
     /// Closes renamed files that were read to their end and have not grown for a while; one with lines left is kept,
-    /// however long the ledger is busy.
-    fn let_go(&mut self) {
-        let last = self.open.len().saturating_sub(1);
-        let mut at = 0;
+    /// however long the ledger is busy. A tail without a line end is no line, and nobody writes to a renamed file for so
+    /// long: it is a gap.
+    fn let_go(&mut self, desk: &Arc<Desk>) {
+        let (mut at, last, mut lost) = (0, self.open.len().saturating_sub(1), 0);
         self.open.retain(|open| {
+            let kept = at >= last || (open.left > 0 && !open.tail) || open.grew.elapsed() < LINGER;
             at += 1;
-            at > last || open.left > 0 || open.grew.elapsed() < LINGER
+            lost += if kept { 0 } else { open.left };
+            kept
         });
+        if lost > 0 {
+            let detail = format!("{lost} bytes at the end of a renamed file are no whole line");
+            if let Err(error) = self.gap(desk, "file_lost", detail) {
+                tracing::error!(source = %self.id, error = format!("{error:#}"), "a gap could not be kept");
+            }
+        }
     }
 
     /// Opens what stands at the path, if it is another file than before, and what the saved position still names.
@@ -201,7 +211,14 @@ impl Follower {
             return Err(error);
         }
         self.saved.clear();
-        let open = Open { file, inode: meta.ino(), mark: Mark { file: print, offset }, grew: Instant::now(), left: 0 };
+        let open = Open {
+            file,
+            inode: meta.ino(),
+            mark: Mark { file: print, offset },
+            grew: Instant::now(),
+            left: 0,
+            tail: false,
+        };
         self.open.push(open);
         if self.open.len() > MAX_RENAMED {
             let dropped = self.open.remove(0);
@@ -252,7 +269,7 @@ impl Follower {
             let Ok(file) = File::open(&path) else { continue };
             if fingerprint(&file)?.as_deref() == Some(&mark.file) {
                 let inode = file.metadata().with_context(|| format!("look at {}", path.display()))?.ino();
-                return Ok(Some(Open { file, inode, mark: mark.clone(), grew: Instant::now(), left: 0 }));
+                return Ok(Some(Open { file, inode, mark: mark.clone(), grew: Instant::now(), left: 0, tail: false }));
             }
         }
         Ok(None)
@@ -263,6 +280,7 @@ impl Follower {
     fn read_on(&mut self, at: usize, appends: &mut usize, desk: &Arc<Desk>) -> Result<u64> {
         loop {
             let (bytes, left) = self.open[at].next(self.piece)?;
+            self.open[at].tail = bytes.is_empty() && left > 0;
             if bytes.is_empty() || *appends == 0 {
                 return Ok(left + bytes.len() as u64);
             }

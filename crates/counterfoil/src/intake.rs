@@ -106,10 +106,10 @@ fn route(path: &str) -> Route<'_> {
         None => Some(DEFAULT_CLUSTER),
         named => named.filter(|cluster| is_name(cluster)),
     };
-    let to = match rest {
-        "" | "events" | "events/" => To::Events,
-        _ => match rest.strip_prefix("logs/") {
-            Some(format) => To::Lines(format.trim_end_matches('/')),
+    let to = match rest.trim_matches('/') {
+        "" | "events" => To::Events,
+        path => match path.strip_prefix("logs/") {
+            Some(format) => To::Lines(format),
             None => To::Elsewhere,
         },
     };
@@ -172,7 +172,7 @@ impl Intake {
             return Err(Problem::busy("the ledger is not open yet"));
         }
         // Events of a cluster whose name cannot stand in a leaf are kept, apart from all that have one.
-        let cluster = route.cluster.unwrap_or("unnamed");
+        let cluster = route.cluster.filter(|name| !self.is_secret("cluster", name)).unwrap_or("unnamed");
         match route.to {
             To::Lines(format) => self.lines(parts, body, format, cluster, submitter).await,
             To::Events => self.events(parts, body, cluster, submitter).await,
@@ -189,7 +189,8 @@ impl Intake {
 
     fn not_a_post(&self, parts: &Parts) -> Problem {
         let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "not-a-post", "Only POST is taken in");
-        if parts.headers.contains_key("ce-id") || parts.headers.contains_key("ce-type") {
+        let event = parts.headers.contains_key("ce-id") || parts.headers.contains_key("ce-type");
+        if event && parts.method == Method::GET {
             self.desk.metrics.refuse("redirected_delivery");
             tracing::warn!(
                 method = %parts.method,
@@ -245,7 +246,9 @@ impl Intake {
         let source = SourceId {
             cluster: cluster.to_owned(),
             kind: SourceKind::CloudEvents,
-            name: source_name(parts).unwrap_or_else(|| event_source(&parts.headers).to_owned()),
+            name: source_name(parts)
+                .filter(|name| !self.is_secret("source", name))
+                .unwrap_or_else(|| event_source(&parts.headers).to_owned()),
             instance: String::new(),
         };
         let declared = Declared::default();
@@ -348,7 +351,8 @@ impl Intake {
         whole.ok_or_else(|| Problem::busy("nothing was written")) // `pieces` gives at least one
     }
 
-    /// A body that says gzip and is not: kept as received.
+    /// A body that says gzip and is not. Its bytes are not kept: what cannot be read cannot be redacted either. Its digest
+    /// and length are.
     async fn damaged(
         &self,
         post: Post,
@@ -357,18 +361,14 @@ impl Intake {
         error: String,
         begun: Instant,
     ) -> Result<Receipt, Problem> {
-        let opaque = Opaque {
-            reason: "bad_gzip".into(),
-            detail: error,
-            event_type: None,
-            head: Text::new(&taken.bytes[..taken.bytes.len().min(32)]),
-        };
+        let detail = format!("{error}; {} bytes with SHA-256/2 {}", taken.bytes.len(), lines::digest(&taken.bytes));
+        let opaque = Opaque { reason: "bad_gzip".into(), detail, event_type: None, head: Text::new(b"".as_slice()) };
         let arrival = Arrival {
             source: post.source,
             declared: post.declared,
             observed_at: now(),
             submitter,
-            payload: Some((taken.bytes.to_vec(), "lines")),
+            payload: None,
             redacted: Vec::new(),
             drafts: vec![Draft { place: None, parser: "lines/1", fact: Fact::Opaque(opaque), cut: Vec::new() }],
             position: None,
@@ -390,13 +390,18 @@ impl Intake {
         })?;
         let zone = config::zone_of(query.get("zone")).map_err(|e| bad(e.to_string(), "?zone=Europe/Berlin"))?;
         let complete_to = query.get("complete_to").map(str::parse::<Time>).transpose();
-        let complete_to = complete_to.map_err(|e| bad(e, "?complete_to=2026-11-23T15:20:59Z"))?;
+        // Nobody can vouch for what has not happened yet.
+        let complete_to = complete_to.map_err(|e| bad(e, "?complete_to=2026-11-23T15:20:59Z"))?.map(|at| at.min(now()));
         let format = lines::format(kind, query.get("log_format")).map_err(|e| {
             bad(format!("{e:#}"), "?log_format= takes the string of NGINX's log_format, percent-encoded")
         })?;
         let named = |key: &str| match query.get(key) {
             Some(value) if !is_name(value) => {
-                Err(bad(format!("{key}={value:?}"), "a name has 1 to 128 printable characters without spaces"))
+                Err(bad(format!("{key} is no name"), "a name has 1 to 128 printable characters without spaces"))
+            }
+            // A name stands in every leaf of its source.
+            Some(value) if self.is_secret(key, value) => {
+                Err(bad(format!("{key} looks like a secret"), "give the source a name that may be read"))
             }
             other => Ok(other.map(ToOwned::to_owned)),
         };
@@ -413,6 +418,11 @@ impl Intake {
             zone: named("zone")?,
         };
         Ok((Post { source, declared, zone, complete_to }, format))
+    }
+
+    fn is_secret(&self, key: &str, value: &str) -> bool {
+        !self.desk.redactor.spans(value.as_bytes()).is_empty()
+            || !self.desk.redactor.spans(format!("{key}?{value}").as_bytes()).is_empty()
     }
 
     fn count_opaque(&self, source: &SourceId, drafts: &[Draft]) {

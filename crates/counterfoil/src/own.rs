@@ -24,7 +24,7 @@ pub const PERIOD: Duration = Duration::from_secs(10);
 pub const PAUSE: Duration = Duration::from_secs(1);
 
 /// Sources per heartbeat entry, so that a body stays within its limit.
-const SOURCES_PER_ENTRY: usize = 40;
+const SOURCES_PER_ENTRY: usize = 20; // of at most 700 bytes each, as names are bounded
 
 /// One life of the process.
 #[derive(Clone, Debug)]

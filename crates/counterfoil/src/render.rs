@@ -69,8 +69,10 @@ pub fn safe(text: &str, most: usize) -> String {
             out.push('…');
             break;
         }
-        // Bidirectional controls can make a line read as another one.
-        if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+        // Bidirectional controls, invisible and line-breaking characters can make a line read as another one.
+        if c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        {
             out.extend(c.escape_unicode());
         } else {
             out.push(c);

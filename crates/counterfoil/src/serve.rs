@@ -26,6 +26,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use ledger::{Ledger, Notice};
+use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, sync::watch};
 
@@ -124,13 +125,12 @@ async fn serve(config: Config) -> Result<()> {
         api: api_listener.local_addr().context("address of the api listener")?,
     };
     let (stop, stopped) = watch::channel(false);
-    let limits = Limits {
-        connections: config.intake.max_connections,
-        header_timeout: Duration::from_secs(config.intake.read_timeout_seconds),
-    };
+    let header_timeout = Duration::from_secs(config.intake.read_timeout_seconds);
+    let (senders, people) = connections(config.intake.max_connections);
+    let limits = |connections| Limits { connections, header_timeout };
     let listeners = [
-        tokio::spawn(listener::run(intake_listener, intake.router(), limits, stopped.clone())),
-        tokio::spawn(listener::run(api_listener, Arc::clone(&api).router(), limits, stopped.clone())),
+        tokio::spawn(listener::run(intake_listener, intake.router(), limits(senders), stopped.clone())),
+        tokio::spawn(listener::run(api_listener, Arc::clone(&api).router(), limits(people), stopped.clone())),
     ];
 
     let workers = open(&config, &desk, &api, stopped.clone(), &serving).await?;
@@ -145,6 +145,26 @@ async fn serve(config: Config) -> Result<()> {
     let ended = tokio::task::spawn_blocking(move || workers.end()).await.context("end the workers")?;
     let _ = fs::remove_file(Serving::path(&config.data)); // a stale one is harmless: its port answers nobody
     ended
+}
+
+/// Files that the process needs for itself: ledger, index, followed files.
+const OWN_FILES: u64 = 256;
+
+/// Connections that the two listeners may have, intake and api: as many as wished, as long as files are left for the
+/// ledger. The soft limit of open files is raised to the hard one first.
+fn connections(wished: usize) -> (usize, usize) {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Refused, the old limit stays; it is asked for again below.
+    let _ = rustix::process::setrlimit(Resource::Nofile, raised);
+    let files = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = usize::try_from(files.saturating_sub(OWN_FILES).max(32)).unwrap_or(usize::MAX);
+    let people = (most / 8).min(512);
+    let senders = wished.min(most - people);
+    if senders < wished {
+        tracing::warn!(wished, senders, files, "fewer connections than configured: raise the limit of open files");
+    }
+    (senders, people)
 }
 
 /// Threads beside the runtime, and what ends them.

@@ -1,11 +1,15 @@
-//! An HTTP listener with limits: connections at once, time for headers, orderly end.
+//! An HTTP/1.1 listener with limits: connections at once, time for headers, orderly end.
+//!
+//! HTTP/1.1 only: that is what Tekton, NGINX's neighbours and people's tools speak in clear text, and one protocol has one
+//! set of timeouts. A connection that sends nothing, or stops in its headers, is closed.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Extension, Router};
+use hyper::server::conn::http1;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
 use tokio::{
@@ -23,12 +27,15 @@ pub struct Peer(pub SocketAddr);
 pub struct Limits {
     /// Connections at once; further ones wait in the kernel's queue.
     pub connections: usize,
-    /// Time for a request's headers, and for an idle kept-alive connection.
+    /// Time for a request's headers, also for the first one of a connection and between two of them.
     pub header_timeout: Duration,
 }
 
 /// How long open requests may go on once we are asked to stop.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
+
+/// Most bytes of a request's headers; larger ones are answered 431.
+const HEADER_BYTES: usize = 64 << 10;
 
 /// Serves until `stop` turns true, then lets open requests end.
 ///
@@ -75,17 +82,12 @@ fn connection(
     graceful: &GracefulShutdown,
 ) -> impl Future<Output = ()> + use<> {
     let _ = stream.set_nodelay(true); // an answer is one small write; waiting for more would only delay it
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
+    let service = TowerToHyperService::new(app.layer(Extension(Peer(peer))));
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
-        .max_buf_size(64 << 10) // larger headers are answered 431
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(64 << 10);
-    let service = TowerToHyperService::new(app.layer(Extension(Peer(peer))));
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        .max_buf_size(HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
     let connection = graceful.watch(connection);
     async move {
         if let Err(error) = connection.await {

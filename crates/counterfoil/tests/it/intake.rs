@@ -270,3 +270,20 @@ fn a_second_process_answers_503_until_the_first_has_ended() {
     let _ = second.kill();
     let _ = second.wait();
 }
+
+#[test]
+fn a_connection_that_sends_nothing_or_stops_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, config) = (folder.path().join("data"), folder.path().join("c.toml"));
+    std::fs::write(&config, "[intake]\nread_timeout_seconds = 1\n").unwrap();
+    assert!(crate::common::program().args(["init", "--data"]).arg(&data).output().unwrap().status.success());
+    let server = Server::start_with(&data, &["--config", config.to_str().unwrap()]);
+    for begun in ["", "P", "POST /events HTTP/1.1\r\nHost: t\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut stream = std::net::TcpStream::connect(server.intake).unwrap();
+        stream.set_read_timeout(Some(crate::common::PATIENCE)).unwrap();
+        stream.write_all(begun.as_bytes()).unwrap();
+        // Closed by the server: the read ends, with an answer or without.
+        let ended = std::io::Read::read_to_end(&mut stream, &mut Vec::new());
+        assert!(ended.is_ok() || ended.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset), "{begun:?}");
+    }
+}
