@@ -271,3 +271,22 @@ proptest! {
         prop_assert_eq!(facts(&read(&Format::NginxError, whole.as_bytes(), &start())), parts);
     }
 }
+
+#[test]
+fn lines_of_no_known_form_cost_the_same_in_every_format() {
+    // Whoever may post lines may post these. The fastest of three rounds, because other tests run beside this one.
+    let text = "x\n".repeat(20_000);
+    let cost = |format: &Format| {
+        let round = || {
+            let begin = std::time::Instant::now();
+            assert_eq!(account(&read(format, text.as_bytes(), &start())).opaque, 20_000);
+            begin.elapsed()
+        };
+        (0..3).map(|_| round()).min().unwrap()
+    };
+    let other = cost(&Format::SpiffeHelper);
+    for format in [Format::NginxError, Format::NginxAccess(AccessFormat::auto()), Format::Spire] {
+        let this = cost(&format);
+        assert!(this < other * 10, "{format:?}: {this:?}, spiffe-helper: {other:?}");
+    }
+}

@@ -120,13 +120,21 @@ impl AccessFormat {
         if line.first() == Some(&b'{') {
             return json::read(line, &mut self.keys, values);
         }
+        if self.read_text(line, values) {
+            return Ok(());
+        }
+        Err("neither JSON, nor of the declared log_format, nor combined")
+    }
+
+    /// Reads a line that is not JSON; false when no format fits, and then no value is set.
+    pub(super) fn read_text<'a>(&self, line: &'a [u8], values: &mut Values<'a>) -> bool {
         for template in &self.text {
             if template.read(line, values) {
-                return Ok(());
+                return true;
             }
             *values = Values::new();
         }
-        Err("neither JSON, nor of the declared log_format, nor combined")
+        false
     }
 }
 

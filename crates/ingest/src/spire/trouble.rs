@@ -11,11 +11,7 @@ pub(crate) fn read(error: &str) -> Trouble {
     // `token is expired`.
     if says(&["token has expired", "token is expired", "token expired", "token has been expired"]) {
         Trouble::TokenExpired
-    } else if says(&[
-        "certificate signed by unknown authority",
-        "trust bandle and server",
-        "trust bundle and server",
-    ]) {
+    } else if says(&["certificate signed by unknown authority", "trust bandle and server", "trust bundle and server"]) {
         Trouble::BundleStale
     } else if says(&[
         "invalid bearer token",
