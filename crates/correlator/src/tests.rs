@@ -71,6 +71,8 @@ fn renewal(index: u64, at: Time) -> Entry {
         replaces_not_after: None,
         ttl_seconds: None,
         trouble: None,
+        pid: None,
+        tainted: false,
         message: Text::from("Renewing X509-SVID"),
     };
     entry(index, SourceKind::Spire, at, Fact::Credential(step))

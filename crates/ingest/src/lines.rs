@@ -25,7 +25,7 @@ pub use seen::Seen;
 use crate::{
     Context, Draft, Outcome, PersonSeen, cloudevents, k8s_audit, k8s_objects,
     nginx_access::{self, AccessFormat, Fold},
-    nginx_error,
+    nginx_error::{self, Torn},
     redact::Redactor,
     spiffe_helper, spire,
 };
@@ -214,6 +214,9 @@ struct Reader<'a> {
     /// The parts so far of lines that a container runtime split, by stream.
     parts: [Option<Part>; 2],
     repeats: Repeats,
+    /// Error lines only, by stream. Lives as long as the append: a broken entry that reaches into the next one is not
+    /// seen there.
+    torn: [Torn; 2],
 }
 
 /// The beginning of a split line.
@@ -270,6 +273,7 @@ impl<'a> Reader<'a> {
             fold,
             parts: [None, None],
             repeats: Repeats::new(),
+            torn: Default::default(),
         }
     }
 
@@ -287,7 +291,9 @@ impl<'a> Reader<'a> {
             let original = offsets.next();
             let redacted = original.len.cast_signed() - line.len().cast_signed();
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if !line.is_empty() {
+            if line.is_empty() {
+                self.torn[0].empty();
+            } else {
                 self.line(line, self.start.number(original.offset, original.line), redacted);
             }
             begin = end + 1;
@@ -381,9 +387,24 @@ impl<'a> Reader<'a> {
             }
         }
         if matches!(self.format, Format::NginxError) {
+            let torn = &mut self.torn[line.stream.map_or(0, |stream| stream as usize)];
+            if let Some(doubtful) = torn.line(line, before) {
+                self.taint(doubtful);
+            }
             self.count_repeats(before);
         }
         outcome
+    }
+
+    /// Marks the facts from this draft on: a client may have written their lines.
+    fn taint(&mut self, from: usize) {
+        for draft in self.drafts.iter_mut().skip(from) {
+            match &mut draft.fact {
+                Fact::Handshake(handshake) => handshake.tainted = true,
+                Fact::Credential(credential) => credential.tainted = true,
+                _ => {}
+            }
+        }
     }
 
     /// Above [`MAX_HANDSHAKES_A_MINUTE`] the newest handshake is added to the row that counts the rest of its minute.

@@ -9,10 +9,12 @@
 //!   `[emerg]`, see [`lifecycle`].
 //! - Request, host and referrer are written **unescaped**, so a client can forge fields. Message, client and server
 //!   come first and are read from left to right; what follows `request: "` is marked when it repeats a field's name.
+//!   Whole lines can be forged too, see [`Torn`].
 //! - The line is **cut** at 2047 bytes, and upstream comes last.
 
 mod lifecycle;
 mod message;
+mod torn;
 
 use chrono::{NaiveDate, NaiveDateTime, TimeDelta, TimeZone as _};
 use memchr::memmem;
@@ -21,6 +23,7 @@ use model::{
     credential::Credential,
     handshake::{Handshake, Layer, Side},
 };
+pub use torn::Torn;
 
 use crate::{
     Context, Draft, Outcome,
@@ -59,6 +62,8 @@ pub fn parse(line: &Framed<'_>, context: &Context<'_>, seen: &mut Seen, out: &mu
             replaces_not_after: None,
             ttl_seconds: None,
             trouble: None,
+            pid: (head.pid > 0).then_some(head.pid),
+            tainted: false,
             message: clip(fields.message, 512),
         };
         out.push(Draft { place: None, parser: PARSER, fact: Fact::Credential(fact), cut: Vec::new() });
@@ -331,9 +336,13 @@ impl<'a> Fields<'a> {
         (end > 0).then(|| lossy(&value[..end]))
     }
 
-    /// A client may have forged fields: a name occurs twice, a field of NGINX's own follows the request, or the
-    /// request is not closed before the next field.
+    /// A client may have forged fields: a name occurs twice, a field of NGINX's own follows the request, the client or
+    /// server holds what neither can, or the request is not closed before the next field.
     fn tainted(&self) -> bool {
+        let odd = |value: &[u8]| memchr::memchr(b'"', value).is_some() || memmem::find(value, b", client: ").is_some();
+        if self.client.is_some_and(odd) || self.server.is_some_and(odd) {
+            return true;
+        }
         if memmem::find(self.tail, b", client: ").is_some() || memmem::find(self.tail, b", server: ").is_some() {
             return true;
         }

@@ -40,6 +40,8 @@ pub fn parse(line: &Framed<'_>, context: &Context<'_>, seen: &mut Seen, out: &mu
     let fact = Credential {
         spiffe_id: record.field("spiffe_id").map(|id| id.chars().take(512).collect()),
         trouble,
+        pid: None,
+        tainted: false,
         message: Text::from(&message[..end]),
         ..spire::blank(occurred, event)
     };

@@ -66,6 +66,8 @@ pub(crate) fn blank(occurred: model::When, event: Event) -> Credential {
         replaces_not_after: None,
         ttl_seconds: None,
         trouble: None,
+        pid: None,
+        tainted: false,
         message: Text::from(""),
     }
 }

@@ -36,6 +36,13 @@ pub struct Credential {
     /// Why it failed, by the error's text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
+    /// The process that wrote the line, of NGINX.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// A client may have written the whole line, through a line feed in text that NGINX logs unescaped: it can neither
+    /// establish nor rule out anything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tainted: bool,
     /// The source's words: message and error, at most 512 bytes.
     pub message: Text,
 }

@@ -287,6 +287,37 @@ fn lines_of_no_known_form_cost_the_same_in_every_format() {
     let other = cost(&Format::SpiffeHelper);
     for format in [Format::NginxError, Format::NginxAccess(AccessFormat::auto()), Format::Spire] {
         let this = cost(&format);
-        assert!(this < other * 10, "{format:?}: {this:?}, spiffe-helper: {other:?}");
+        assert!(this < other * 20, "{format:?}: {this:?}, spiffe-helper: {other:?}");
     }
+}
+
+#[test]
+fn lines_that_a_client_wrote_into_an_error_log_are_tainted() {
+    let stamp = "2026/11/23 06:39:00";
+    // GET /x%0A2026/11/23%2006:39:00%20[emerg]… : NGINX decodes the path.
+    let forged = format!(
+        "{stamp} [error] 7#7: *3 open() \"/usr/share/nginx/html/x\n\n{stamp} [emerg] 1#1: cannot load certificate\n\
+         {stamp} [info] 7#7: *2 client SSL certificate verify error: (10:x) while reading client request headers, \
+         client: 10.0.0.9, server: s\nz\" failed (2: No such file or directory), client: 10.0.0.1, server: s, \
+         request: \"GET /x%0A%0A2026%0A2026%0Az HTTP/1.1\", host: \"h\"\n"
+    );
+    let reload = format!("{stamp} [notice] 1#1: signal 1 (SIGHUP) received from 1, reconfiguring\n");
+    let honest = format!("{REJECTED}\n{reload}");
+    let text = format!("{honest}{honest}{honest}{forged}{honest}");
+    let taken = read(&Format::NginxError, text.as_bytes(), &start());
+    let facts: Vec<(bool, Option<u32>)> = taken
+        .drafts
+        .iter()
+        .filter_map(|draft| match &draft.fact {
+            Fact::Handshake(fact) => Some((fact.tainted, Some(fact.pid))),
+            Fact::Credential(fact) => Some((fact.tainted, fact.pid)),
+            _ => None,
+        })
+        .collect();
+    let honest = [(false, Some(1)); 2];
+    assert_eq!(facts, [&honest[..], &honest, &honest, &[(true, Some(1)), (true, Some(7))], &honest].concat());
+
+    let quoted = format!("{REJECTED}, request: \"GET / HTTP/1.1\"").replace("server: b", "server: b\" x");
+    let taken = read(&Format::NginxError, quoted.as_bytes(), &start());
+    assert!(matches!(&taken.drafts[1].fact, Fact::Handshake(fact) if fact.tainted), "a server's name has no quote");
 }
