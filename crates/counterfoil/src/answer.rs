@@ -39,9 +39,14 @@ impl View {
     }
 }
 
+/// A moment as people write it: RFC 3339, or a date, which is its first moment in UTC.
+pub fn moment(text: &str) -> Result<Time, String> {
+    Time::parse(&format!("{text}T00:00:00Z")).map_or_else(|| text.parse(), Ok)
+}
+
 /// A time parameter, or a problem that names it.
 pub fn time(name: &str, text: Option<&str>) -> Result<Option<Time>, Problem> {
-    text.map(str::parse).transpose().map_err(|error| {
+    text.map(moment).transpose().map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST, "bad-parameter", "The question is wrong")
             .detail(format!("{name}: {error}"))
     })

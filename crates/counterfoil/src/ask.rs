@@ -31,7 +31,10 @@ const MAX_ANSWER: u64 = 256 << 20;
 impl Asked {
     /// Opens what the options say. A folder that is being served is asked through its server, which has the index.
     pub fn open(ask: &cli::Ask) -> Result<Self> {
-        let Some(data) = &ask.data else { return Ok(Self::Server(ask.server.clone())) };
+        let Some(data) = &ask.data else {
+            let scheme = if ask.server.contains("://") { "" } else { "http://" };
+            return Ok(Self::Server(format!("{scheme}{}", ask.server)));
+        };
         if let Some(serving) = Serving::read(data) {
             let server = Self::Server(format!("http://{}", serving.api));
             if server.text("/livez").is_ok() {

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use model::Time;
 
+use crate::answer::moment;
+
 /// Keeps what Tekton, NGINX and SPIRE say in a ledger that nobody can change unseen, joins it, and answers.
 #[derive(Debug, Parser)]
 #[command(name = "counterfoil", version, max_term_width = 110)]
@@ -77,9 +79,9 @@ pub struct Serve {
 #[derive(Clone, Debug, Args)]
 pub struct Ask {
     /// Address of a server's api listener.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8088", conflicts_with = "data")]
+    #[arg(long, value_name = "URL", env = "COUNTERFOIL_SERVER", default_value = "http://127.0.0.1:8088")]
     pub server: String,
-    /// Read a data folder instead of asking a server.
+    /// Read a data folder instead of asking a server (its own server is asked when it is being served).
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// How to print.
@@ -107,11 +109,11 @@ pub struct Search {
     /// Only what happened in this time before now, such as 90s, 30m, 24h, 7d.
     #[arg(long, value_name = "DURATION", conflicts_with = "from")]
     pub since: Option<String>,
-    /// Only what happened at or after this time (RFC 3339).
-    #[arg(long, value_name = "TIME")]
+    /// Only what happened at or after this time (RFC 3339, or a date).
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub from: Option<Time>,
-    /// Only what happened at or before this time (RFC 3339).
-    #[arg(long, value_name = "TIME")]
+    /// Only what happened at or before this time (RFC 3339, or a date).
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub to: Option<Time>,
     /// Most hits.
     #[arg(long, default_value_t = 20)]
@@ -129,8 +131,8 @@ pub struct Search {
 pub struct Why {
     /// A SPIFFE ID, `namespace/workload`, `from->to`, or a record's id.
     pub what: String,
-    /// As of this time instead of the newest (RFC 3339).
-    #[arg(long, value_name = "TIME")]
+    /// The failures that were going on at this time, instead of the newest; evidence may be later.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub at: Option<Time>,
     /// Whom to ask, and how to print.
     #[command(flatten)]
@@ -140,7 +142,7 @@ pub struct Why {
 /// `show`.
 #[derive(Debug, Args)]
 pub struct Show {
-    /// `namespace/name`, uid, pod, commit, digest, SPIFFE ID, serial, `#entry`, record id, or a pasted log line.
+    /// `namespace/name`, uid, pod, commit, digest, SPIFFE ID, serial, `#entry`, record id, or a pasted NGINX error line.
     pub what: String,
     /// Show each step with its own times.
     #[arg(long)]

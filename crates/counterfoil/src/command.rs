@@ -1,6 +1,6 @@
 //! One function per command: reads its arguments, does it, prints.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use model::{
@@ -60,7 +60,17 @@ fn serving(args: cli::Serve) -> Result<Loaded> {
     config::load(args.config.as_deref(), flags)
 }
 
-/// Prints an answer in the wanted form. Colours are stripped where there is no terminal.
+/// Writes to standard output; colours are stripped where there is no terminal. A reader that has seen enough (`head`,
+/// `less`) is no error.
+pub fn say(text: &str) -> Result<()> {
+    let mut out = anstream::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("write to standard output"),
+    }
+}
+
+/// Prints an answer in the wanted form.
 fn print<T: Serialize>(
     output: Output,
     answer: &T,
@@ -68,15 +78,13 @@ fn print<T: Serialize>(
     table: impl FnOnce(&T) -> String,
 ) -> Result<()> {
     match output {
-        Output::Table => anstream::println!("{}", table(answer)),
-        Output::Json => println!("{}", serde_json::to_string_pretty(answer)?),
+        Output::Table => say(&table(answer)),
+        Output::Json => say(&serde_json::to_string_pretty(answer)?),
         Output::Jsonl => {
-            for row in rows {
-                println!("{}", serde_json::to_string(row)?);
-            }
+            let rows = rows.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+            if rows.is_empty() { Ok(()) } else { say(&rows.join("\n")) }
         }
     }
-    Ok(())
 }
 
 fn search(args: cli::Search) -> Result<()> {
@@ -105,7 +113,7 @@ fn show(args: &cli::Show) -> Result<()> {
             if let Some(run) = run.and_then(|run| serde_json::from_value::<model::run::Run>(run).ok()) {
                 let mut out = String::new();
                 render::show::steps(&mut out, &run.name, &run.steps);
-                anstream::print!("{out}");
+                say(out.trim_end())?;
             }
         }
     }
@@ -115,7 +123,7 @@ fn show(args: &cli::Show) -> Result<()> {
         entries.sort_unstable();
         entries.dedup();
         for index in entries {
-            println!("# entry {index}\n{}", asked.proof(index)?);
+            say(&format!("# entry {index}\n{}", asked.proof(index)?))?;
         }
     }
     Ok(())

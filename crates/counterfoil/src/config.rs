@@ -202,8 +202,7 @@ pub struct Source {
     pub name: String,
     /// Format of its lines: `nginx-error`, `nginx-access`, `spire`, `spiffe-helper`, `k8s-objects`, `k8s-audit`,
     /// `cloudevents`.
-    #[schemars(with = "String")]
-    pub format: SourceKind,
+    pub format: String,
     /// The file.
     pub path: PathBuf,
     /// Cluster; `default` when absent.
@@ -224,6 +223,16 @@ pub struct Source {
     /// The `log_format` string of an access log that is neither combined nor JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_format: Option<String>,
+}
+
+impl Source {
+    /// The kind behind its format.
+    pub fn kind(&self) -> Result<SourceKind> {
+        SourceKind::from_format(&self.format).with_context(|| {
+            let known: Vec<_> = SourceKind::LINES.iter().map(|kind| kind.as_str()).collect();
+            format!("source {:?}: format = {:?} is not known; formats: {}", self.name, self.format, known.join(", "))
+        })
+    }
 }
 
 /// Where a value came from.
@@ -264,6 +273,9 @@ pub struct Loaded {
 /// Values given on the command line, by dotted name.
 pub type Flags = Vec<(&'static str, &'static str, Value)>;
 
+/// Names the server that the command line asks; no setting of a server.
+const ASKED: &str = "COUNTERFOIL_SERVER";
+
 /// Prefix of every environment variable that we read.
 const PREFIX: &str = "COUNTERFOIL_";
 
@@ -271,7 +283,7 @@ const PREFIX: &str = "COUNTERFOIL_";
 pub fn load(file: Option<&Path>, flags: Flags) -> Result<Loaded> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| name.starts_with(PREFIX))
+        .filter(|(name, _)| name.starts_with(PREFIX) && name != ASKED)
         .collect();
     load_with(file, environment, flags)
 }
@@ -396,13 +408,11 @@ impl Config {
     fn check(&self) -> Result<()> {
         let mut seen = BTreeMap::new();
         for source in &self.source {
-            if !SourceKind::LINES.contains(&source.format) {
-                bail!("source {:?}: a file cannot have the format {:?}", source.name, source.format.as_str());
-            }
+            source.kind()?;
             if let Some(zone) = &source.zone {
                 zone_of(Some(zone)).with_context(|| format!("source {:?}", source.name))?;
             }
-            let key = (source.cluster.clone(), source.format, source.name.clone());
+            let key = (source.cluster.clone(), source.format.clone(), source.name.clone());
             if let Some(other) = seen.insert(key, &source.path) {
                 bail!(
                     "two sources are called {:?} ({} and {}); names are unique per cluster and format",

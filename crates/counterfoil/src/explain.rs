@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 use ingest::lines::Format;
 use model::{
-    SourceId,
+    Record, SourceId,
     identity::{DEFAULT_CLUSTER, Declared},
     record::RecordKind,
 };
@@ -12,6 +12,7 @@ use crate::{
     answer::{self, Found, SearchAnswer, View, WhyAnswer},
     ask,
     cli::{self, Output},
+    command,
     config::{self, Config},
     feed::{self, Feed},
     log::Log,
@@ -35,41 +36,46 @@ pub fn run(args: &cli::Explain) -> Result<()> {
     bar.finish_and_clear();
     let log = Log::folder(&config.data).context("read the temporary ledger")?;
     if args.as_scenario {
-        print!("{}", scenario::write(&log)?);
+        command::say(scenario::write(&log)?.trim_end())?;
         return Ok(());
     }
     let view = ask::follow(&config.data, log)?;
     let found = verdicts(&view)?;
     match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&found)?),
+        Output::Json => command::say(&serde_json::to_string_pretty(&found)?)?,
         Output::Jsonl => {
             for hit in &found.hits {
-                println!("{}", serde_json::to_string(hit)?);
+                command::say(&serde_json::to_string(hit)?)?;
             }
         }
         Output::Table => {
-            anstream::println!(
+            command::say(&format!(
                 "{} lines of {} files, {} not understood, {} entries\n",
                 sum.lines,
                 feeds.len(),
                 sum.opaque,
                 sum.entries
-            );
-            anstream::println!("{}\n", render::search::text(&found));
-            let failures = found.hits.iter().filter_map(|hit| match hit {
-                Found::Record(record) if record.kind == RecordKind::HandshakeFailed => Some((**record).clone()),
-                _ => None,
-            });
+            ))?;
+            command::say(&format!("{}\n", render::search::text(&found)))?;
+            let mut failures: Vec<Record> = found
+                .hits
+                .iter()
+                .filter_map(|hit| match hit {
+                    Found::Record(record) if record.kind == RecordKind::HandshakeFailed => Some((**record).clone()),
+                    _ => None,
+                })
+                .collect();
+            failures.sort_by_key(|record| (answer::why::rank(record), std::cmp::Reverse(record.to)));
             let why = WhyAnswer {
                 what: "your files".into(),
                 taken_for: "everything".into(),
-                failures: failures.collect(),
+                failures,
                 stalled: Vec::new(),
                 blind: Vec::new(),
                 through: view.through(),
             };
             if !why.failures.is_empty() {
-                anstream::println!("{}", render::why::text(&why));
+                command::say(&render::why::text(&why))?;
             }
         }
     }

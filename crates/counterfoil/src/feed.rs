@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use ingest::lines::{Format, Start};
 use ledger::{AppendError, Busy, Lane, Ledger, Receipt};
@@ -209,13 +209,13 @@ pub fn import(config: &Config, feeds: &[Feed], complete_to: Option<Time>) -> Res
     let sum = with_desk(config, |desk| Ok(run(desk, feeds, complete_to, |bytes| bar.inc(bytes))?));
     bar.finish_and_clear();
     sum.map_err(|error| match (error.downcast_ref::<ledger::Error>(), Serving::read(&config.data)) {
-        (Some(ledger::Error::Locked { .. }), Some(serving)) => error.context(format!(
+        (Some(ledger::Error::Locked { .. }), Some(serving)) => anyhow!(
             "process {} serves {}; post the lines to it instead:\n  curl --data-binary @FILE \
-             'http://{}/logs/FORMAT?source=NAME&complete_to=TIME'\n",
+             'http://{}/logs/FORMAT?source=NAME&complete_to=TIME'",
             serving.pid,
             config.data.display(),
             serving.intake
-        )),
+        ),
         _ => error,
     })
 }

@@ -97,7 +97,7 @@ impl Follower {
     pub fn new(source: &config::Source, positions: &BTreeMap<String, String>) -> Result<Self> {
         let id = SourceId {
             cluster: source.cluster.clone().unwrap_or_else(|| DEFAULT_CLUSTER.to_owned()),
-            kind: source.format,
+            kind: source.kind()?,
             name: source.name.clone(),
             instance: String::new(),
         };
@@ -113,7 +113,7 @@ impl Follower {
                 zone: source.zone.clone(),
             },
             zone: config::zone_of(source.zone.as_deref())?,
-            format: lines::format(source.format, source.log_format.as_deref())
+            format: lines::format(source.kind()?, source.log_format.as_deref())
                 .with_context(|| format!("source {:?}", source.name))?,
             path: source.path.clone(),
             open: Vec::new(),
@@ -131,6 +131,10 @@ impl Follower {
             if !self.absent {
                 tracing::warn!(source = %self.id, error = format!("{error:#}"), "cannot read; trying again");
                 self.absent = true;
+                // On the record, and so in `doctor`: a source that was never read looks like a quiet one.
+                if let Err(error) = self.gap(desk, "file_unreadable", format!("{error:#}")) {
+                    tracing::error!(source = %self.id, error = format!("{error:#}"), "a gap could not be kept");
+                }
             }
             // What is open already is read on: a renamed file may have no successor yet.
             if self.open.is_empty() {

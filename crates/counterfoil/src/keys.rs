@@ -19,6 +19,9 @@ const FILE: &str = "installation.key";
 impl Keys {
     /// Reads the key of a data folder.
     pub fn open(data: &Path) -> Result<Self> {
+        if !data.join("ledger").join("format").exists() {
+            bail!("there is no ledger in {0}: create one with `counterfoil init --data {0}`", data.display());
+        }
         let path = data.join(FILE);
         let bytes = fs::read(&path).with_context(|| {
             format!(
@@ -49,6 +52,13 @@ impl Keys {
             .open(&path)
             .with_context(|| format!("create {}", path.display()))?;
         file.write_all(&root).with_context(|| format!("write {}", path.display()))
+    }
+
+    /// Keys that nobody will need again.
+    pub fn throw_away() -> Result<Self> {
+        let mut root = [0u8; 32];
+        getrandom::fill(&mut root).context("draw a random key")?;
+        Ok(Self::derive(&root))
     }
 
     fn derive(root: &[u8; 32]) -> Self {

@@ -44,6 +44,12 @@ impl Life {
     }
 }
 
+impl std::fmt::Display for Life {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Which heartbeat of a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {

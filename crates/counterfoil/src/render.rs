@@ -81,6 +81,11 @@ pub fn safe(text: &str, most: usize) -> String {
     out
 }
 
+/// An id as it is shown: its beginning, which is enough to ask for it.
+pub fn short(id: &model::record::RecordId) -> &str {
+    id.0.get(..8).unwrap_or(&id.0)
+}
+
 /// The footer of every answer.
 pub fn footer(through: &Through, more: &str) -> String {
     let mut text = match through.time {

@@ -95,30 +95,30 @@ pub fn ledger_config(config: &Config) -> ledger::Config {
 pub fn run(loaded: Loaded) -> Result<()> {
     let config = loaded.config;
     let _telemetry = telemetry::start(&config.telemetry)?;
-    if !loaded.from_file && !config.data.join("ledger").exists() {
-        init(&config)?;
-        tracing::info!(data = %config.data.display(), "a new ledger was created");
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("serve")
         .build()
         .context("start the runtime")?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, !loaded.from_file))
 }
 
-async fn serve(config: Config) -> Result<()> {
-    let metrics = Arc::new(Metrics::default());
-    let keys = Keys::open(&config.data)?;
-    let desk = Arc::new(Desk::new(&keys, People::open(&config.data)?, Arc::clone(&metrics)));
-    let api = Arc::new(Api::new(&config, Arc::clone(&desk)));
-    let intake = Arc::new(Intake::new(config.intake.clone(), Arc::clone(&desk))?);
-
+async fn serve(config: Config, create: bool) -> Result<()> {
+    // Bound first: a port that is taken must not leave a folder behind.
     let bind = |address: SocketAddr| async move {
         TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))
     };
     let intake_listener = bind(config.intake.listen).await?;
     let api_listener = bind(config.api.listen).await?;
+    if create && !config.data.join("ledger").exists() {
+        init(&config)?;
+        tracing::info!(data = %config.data.display(), "a new ledger was created");
+    }
+    let metrics = Arc::new(Metrics::default());
+    let keys = Keys::open(&config.data)?;
+    let desk = Arc::new(Desk::new(&keys, People::open(&config.data)?, Arc::clone(&metrics)));
+    let api = Arc::new(Api::new(&config, Arc::clone(&desk)));
+    let intake = Arc::new(Intake::new(config.intake.clone(), Arc::clone(&desk))?);
     let serving = Serving {
         pid: std::process::id(),
         intake: intake_listener.local_addr().context("address of the intake listener")?,
@@ -205,12 +205,19 @@ async fn open(
     stopped: watch::Receiver<bool>,
     serving: &Serving,
 ) -> Result<Workers> {
+    let mut told: Option<Instant> = None;
     let opened = loop {
         let of = ledger_config(config);
         let opened = tokio::task::spawn_blocking(move || Ledger::open(&of)).await.context("open the ledger")?;
         match opened {
             Err(ledger::Error::Locked { .. }) => {
-                tracing::warn!(intake = %serving.intake, "another process holds the ledger; answering 503 until it ends");
+                if told.is_none_or(|told| told.elapsed() > Duration::from_mins(1)) {
+                    told = Some(Instant::now());
+                    tracing::warn!(
+                        intake = %serving.intake,
+                        "another process holds the ledger; answering 503 until it ends"
+                    );
+                }
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
             other => break other.with_context(|| format!("open the ledger in {}", config.data.display()))?,

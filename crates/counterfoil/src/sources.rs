@@ -52,8 +52,12 @@ pub struct Seen {
     pub serials: u64,
     /// Runs seen in a state that only Tekton 1.12 and newer sends.
     pub queued: u64,
-    /// The last refusal to issue that it told of.
-    pub last_trouble: Option<Time>,
+    /// Lines.
+    #[serde(default)]
+    pub lines: u64,
+    /// The newest gap, in words.
+    #[serde(default)]
+    pub gap: Option<String>,
 }
 
 impl Sources {
@@ -100,14 +104,12 @@ impl Seen {
                 self.newest = self.newest.max(import.newest);
                 self.complete_to = self.complete_to.max(import.complete_to);
                 self.opaque += import.opaque;
+                self.lines += import.lines;
             }
             Fact::Handshake(handshake) => self.newest = self.newest.max(Some(handshake.occurred.at)),
             Fact::Credential(credential) => {
                 self.newest = self.newest.max(Some(credential.occurred.at));
                 self.serials += u64::from(credential.serial.is_some());
-                if credential.trouble.is_some() {
-                    self.last_trouble = self.last_trouble.max(Some(credential.occurred.at));
-                }
             }
             Fact::Edges(Edges { rows }) => rows.iter().for_each(|row| self.row(row)),
             Fact::Run(run) => {
@@ -117,7 +119,7 @@ impl Seen {
             Fact::Trigger(trigger) => self.newest = self.newest.max(trigger.event.time),
             Fact::Action(action) => self.newest = self.newest.max(Some(action.occurred.at)),
             Fact::Workload(workload) => self.newest = self.newest.max(Some(workload.occurred.at)),
-            Fact::Opaque(_) => self.opaque += 1,
+            Fact::Gap(gap) => self.gap = Some(format!("{}: {}", gap.what, gap.detail)),
             _ => {}
         }
     }
@@ -173,11 +175,22 @@ pub struct Blind {
     pub fix: String,
 }
 
-/// What a source can and cannot show, from what it has shown. A thing that it never showed and could have is not
-/// reported as impossible: only what its settings exclude is.
-pub fn coverage(source: &SourceId, seen: &Seen) -> Coverage {
+/// What a source can and cannot show, from what it and the others of its cluster have shown. A thing that it never
+/// showed and could have is not reported as impossible: only what its settings exclude is.
+pub fn coverage(all: &Sources, source: &SourceId, seen: &Seen) -> Coverage {
     let (mut can, mut cannot) = (Vec::new(), Vec::new());
     let blind = |what: &str, fix: &str| Blind { what: what.into(), fix: fix.into() };
+    let others = || all.iter().filter(|(other, _)| other.cluster == source.cluster);
+    if let Some(gap) = &seen.gap {
+        cannot.push(blind(&format!("a gap: {gap}"), "read what is missing with `counterfoil import`"));
+    }
+    if seen.lines > 0 && seen.opaque * 2 > seen.lines {
+        let what = format!("{} of {} lines: they are no {} lines", seen.opaque, seen.lines, source.kind);
+        cannot.push(blind(&what, "give the format that `counterfoil explain FILE` detects"));
+    }
+    if source.name == "unnamed" {
+        cannot.push(blind("which source this is", "?source=NAME was missing or misspelled"));
+    }
     match source.kind {
         SourceKind::NginxError => {
             can.push("failed calls to others".to_owned());
@@ -205,14 +218,16 @@ pub fn coverage(source: &SourceId, seen: &Seen) -> Coverage {
             can.extend(["renewals".to_owned(), "refusals".to_owned()]);
             if seen.serials > 0 {
                 can.push("serials".into());
-            } else {
+            } else if !others().any(|(other, seen)| other.kind == SourceKind::Spire && seen.serials > 0) {
                 cannot.push(blind("serials (server line `Signed X509 SVID`)", "SPIRE server: log_level = \"DEBUG\""));
             }
         }
         SourceKind::SpiffeHelper => can.push("deliveries to disk".into()),
         SourceKind::CloudEvents => {
             can.push(if seen.queued > 0 { "runs, triggers (Tekton >= 1.12)" } else { "runs, triggers" }.into());
-            cannot.push(blind("who started a run", "send the Kubernetes audit log: /logs/k8s-audit"));
+            if !others().any(|(other, _)| other.kind == SourceKind::K8sAudit) {
+                cannot.push(blind("who started a run", "send the Kubernetes audit log: /logs/k8s-audit"));
+            }
         }
         SourceKind::K8sObjects => can.push("pods, addresses, images at the moments of its lists".into()),
         SourceKind::K8sAudit => can.push("who changed what, by which pod".into()),

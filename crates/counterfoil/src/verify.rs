@@ -61,6 +61,7 @@ pub fn check(given: &Path, checkpoint: Option<&Path>, vkey: Option<&str>) -> Res
     let kept = checkpoint
         .map(|path| std::fs::read_to_string(path).with_context(|| format!("read checkpoint {}", path.display())))
         .transpose()?;
+    let kept_size = kept.as_deref().map(|note| foreign(note, &folder)).transpose()?;
     let vkeys = vkey.map(key).transpose()?.into_iter().collect();
     let report = ledger::verify(&folder, &VerifyOptions { vkeys, kept, ..VerifyOptions::default() });
     let outcome = match report.outcome() {
@@ -79,9 +80,36 @@ pub fn check(given: &Path, checkpoint: Option<&Path>, vkey: Option<&str>) -> Res
         damaged: report.damaged,
         first_damaged: report.first_damaged(),
         bytes: report.bytes,
-        report: report.to_string(),
+        report: match kept_size {
+            Some(size) if outcome == "verified" => {
+                let text = report.to_string();
+                text.replacen(
+                    "payloads",
+                    &format!("kept        the checkpoint of size {size} is contained\npayloads"),
+                    1,
+                )
+            }
+            _ => report.to_string(),
+        },
         folder,
     })
+}
+
+/// Size in a kept checkpoint; an error, not a refutation, when it is none or one of another log.
+fn foreign(note: &str, folder: &Path) -> Result<u64> {
+    let mut lines = note.lines();
+    let (origin, size) = (lines.next().unwrap_or_default(), lines.next().and_then(|size| size.parse().ok()));
+    let Some(size) = size.filter(|_| !origin.is_empty()) else {
+        bail!("the kept file is no checkpoint: its lines are origin, size, root, an empty one, signatures");
+    };
+    let ours = std::fs::read_to_string(folder.join("checkpoint")).unwrap_or_default();
+    let ours = ours.lines().next().unwrap_or_default();
+    // After a rollback that was accepted, kept checkpoints of the old origin are still this log's.
+    let keys = std::fs::read_to_string(folder.join("keys").join("vkeys")).unwrap_or_default();
+    if origin != ours && !keys.contains(origin) {
+        bail!("the kept checkpoint is of the log {origin}, this one is {ours}");
+    }
+    Ok(size)
 }
 
 /// A key as given: the text itself, or a file that holds it.

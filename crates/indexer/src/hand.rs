@@ -43,7 +43,7 @@ pub fn hand(text: &str) -> Hand {
     // `handshake.failed/7Q2M4X`, as answers print it.
     if let Some((kind, id)) = text.split_once('/')
         && kind.contains('.')
-        && is_record_id(id)
+        && is_crockford(id)
     {
         return taken("a record id", format!("id:{id}"));
     }
@@ -121,13 +121,18 @@ fn is_uid(text: &str) -> bool {
         })
 }
 
-/// Four to eight characters of Crockford's base 32, in capitals or small, with at least one digit.
-fn is_record_id(text: &str) -> bool {
-    (4..=8).contains(&text.len())
+/// Four to sixteen characters of Crockford's base 32, in capitals or small: a record id or its beginning.
+fn is_crockford(text: &str) -> bool {
+    (4..=16).contains(&text.len())
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() && !matches!(b.to_ascii_uppercase(), b'I' | b'L' | b'O' | b'U'))
-        && text.bytes().any(|b| b.is_ascii_digit())
+}
+
+/// What can hardly be a word: with a digit, or as long as answers print ids and in capitals.
+fn is_record_id(text: &str) -> bool {
+    let printed = matches!(text.len(), 8 | 16) && !text.bytes().any(|b| b.is_ascii_lowercase());
+    is_crockford(text) && (printed || text.bytes().any(|b| b.is_ascii_digit()))
 }
 
 /// A name as Kubernetes has them.
@@ -162,6 +167,8 @@ mod tests {
             ("1204", "an entry", "#1204"),
             ("7Q2M4X", "a record id", "id:7Q2M4X"),
             ("handshake.failed/7Q2M4X", "a record id", "id:7Q2M4X"),
+            ("AEPYVWHY", "a record id", "id:AEPYVWHY"),
+            ("handshake.failed/AEPYVW", "a record id", "id:AEPYVW"),
             (
                 "spiffe://example.org/ns/shop/sa/gateway",
                 "a SPIFFE ID",
@@ -180,7 +187,7 @@ mod tests {
             (
                 "3b1f0c9d5",
                 "the beginning of a commit, digest, uid or serial number",
-                "commit:3b1f0c9d5 OR digest:3b1f0c9d5 OR uid:3b1f0c9d5 OR serial:3b1f0c9d5",
+                "commit:3b1f0c9d5 OR digest:3b1f0c9d5 OR uid:3b1f0c9d5 OR serial:3b1f0c9d5 OR id:3b1f0c9d5",
             ),
             (
                 "2026/11/23 15:20:59 [info] 7#7: *12 client sent no required SSL certificate while reading client request headers, client: 10.0.0.1",

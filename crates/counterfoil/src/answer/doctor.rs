@@ -9,7 +9,7 @@ pub fn answer(view: &View) -> Result<DoctorAnswer, Problem> {
     let known = view.progress.known();
     let free_bytes = rustix::fs::statvfs(&view.ledger).ok().map(|s| s.f_bavail.saturating_mul(s.f_frsize));
     Ok(DoctorAnswer {
-        sources: known.sources.iter().map(|(source, seen)| sources::coverage(source, seen)).collect(),
+        sources: known.sources.iter().map(|(source, seen)| sources::coverage(&known.sources, source, seen)).collect(),
         sealed: view.log.sealed(),
         origin: view.log.origin(),
         free_bytes,

@@ -1,6 +1,9 @@
 //! `why`: the failures of one identity, workload, edge or record, with what belongs to the same incident.
 
-use model::{Record, Time, record::RecordKind};
+use model::{
+    Record, Time,
+    record::{Detail, RecordKind, Standing},
+};
 
 use super::{Found, View, WhyAnswer, search};
 use crate::problem::Problem;
@@ -30,7 +33,32 @@ pub fn answer(view: &View, what: &str, at: Option<Time>) -> Result<WhyAnswer, Pr
         Some(_) => records(view, "type:credential.stalled", window)?,
     };
     let blind = records(view, "type:source.blind", None)?;
+    let blind = blind.into_iter().filter(|record| concerns(record, what, &failures)).collect();
+    // What failed before or under the request comes before what only followed from it.
+    failures.sort_by_key(|record| (rank(record), std::cmp::Reverse(record.to)));
     Ok(WhyAnswer { what: what.to_owned(), taken_for: taken_for.into(), failures, stalled, blind, through })
+}
+
+/// 0 for failures of TLS, policy and connections, 1 for answers of applications, which often follow from the former; a
+/// cause that is not known comes after one that is.
+pub(crate) fn rank(record: &Record) -> (u8, Option<Standing>) {
+    let application = matches!(&record.detail, Detail::Handshake(detail) if detail.layer == "application");
+    (u8::from(application), record.cause.as_ref().map(|cause| cause.standing))
+}
+
+/// A blind source belongs to the answer when it is named like what was asked, or like an end of a failure.
+fn concerns(blind: &Record, what: &str, failures: &[Record]) -> bool {
+    let Detail::Blind(detail) = &blind.detail else { return false };
+    let name = detail.source.name.as_str();
+    let alike = |end: &str| end.rsplit('/').next().is_some_and(|end| end.eq_ignore_ascii_case(name));
+    what.split("->").map(str::trim).any(alike)
+        || failures.iter().any(|record| match &record.detail {
+            Detail::Handshake(failure) => {
+                failure.source.cluster == detail.source.cluster
+                    && (alike(&failure.from.name) || alike(&failure.to.name))
+            }
+            _ => false,
+        })
 }
 
 /// What was asked, as a query.
@@ -43,7 +71,7 @@ fn query(what: &str) -> (&'static str, String) {
         return ("edge", format!("from:{} AND to:{}", phrase(from), phrase(to)));
     }
     let id = what.rsplit('/').next().unwrap_or(what);
-    let is_id = (4..=8).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+    let is_id = (4..=16).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
     if is_id && (what == id || what.starts_with("handshake.failed/")) {
         return ("record", format!("id:{id}"));
     }

@@ -13,7 +13,7 @@ pub fn text(answer: &DoctorAnswer) -> String {
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header([
         "SOURCE",
-        "LAST",
+        "HEARD",
         "COMPLETE TO",
         "ENTRIES",
         "CAN SHOW",

@@ -6,7 +6,7 @@ use model::{
     record::{Detail, LinkKind},
 };
 
-use super::{footer, moment, safe, span};
+use super::{footer, moment, safe, short, span};
 use crate::answer::{Found, SearchAnswer};
 
 /// The table and its footer.
@@ -74,7 +74,7 @@ fn row(record: &Record) -> [String; 9] {
         cause,
         standing,
         run.unwrap_or_else(|| "-".into()),
-        record.id.to_string(),
+        short(&record.id).to_owned(),
     ]
 }
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use model::{
     Grade, Record,
     identity::Actor,
-    record::{Detail, RunDetail},
-    run::{ArtifactClaim, CommitClaim},
+    record::{Detail, RecordKind, RunDetail},
+    run::{ArtifactClaim, CommitClaim, RunKind},
 };
 
 use super::{BAD, FAINT, STRONG, UNSURE, clock, footer, moment, paint, safe, span, why};
@@ -15,6 +15,9 @@ use crate::answer::{EntryShown, ShowAnswer};
 /// Most records that are printed in full.
 const MOST: usize = 4;
 
+/// Most entries that are listed.
+const MOST_ENTRIES: usize = 30;
+
 /// The whole answer.
 pub fn text(answer: &ShowAnswer) -> String {
     let mut out = String::new();
@@ -22,7 +25,16 @@ pub fn text(answer: &ShowAnswer) -> String {
     if let Some(entry) = &answer.entry {
         shown(&mut out, entry);
     }
-    for record in answer.records.iter().take(MOST) {
+    let mut records: Vec<&Record> = answer.records.iter().collect();
+    records.sort_by_key(|record| order(record)); // stable: newest first among equals
+    let rotations = records.iter().filter(|record| record.kind == RecordKind::CredentialRotated).count();
+    if rotations > 1 {
+        // The newest one stands for all.
+        let mut seen = false;
+        records.retain(|record| record.kind != RecordKind::CredentialRotated || !std::mem::replace(&mut seen, true));
+        let _ = writeln!(out, "{rotations} renewals in these records; the newest is shown");
+    }
+    for record in records.iter().take(MOST) {
         match &record.detail {
             Detail::Run(run) => self::run(&mut out, record, run, &people),
             Detail::Handshake(_) => why::failure(&mut out, record),
@@ -35,7 +47,7 @@ pub fn text(answer: &ShowAnswer) -> String {
     }
     if !answer.entries.is_empty() {
         let _ = writeln!(out, "{}", paint(STRONG, "entries"));
-        for entry in &answer.entries {
+        for entry in answer.entries.iter().take(MOST_ENTRIES) {
             let _ = writeln!(
                 out,
                 "  {} #{:<6} {:<10} {}",
@@ -56,6 +68,16 @@ pub fn text(answer: &ShowAnswer) -> String {
     }
     out.push_str(&footer(&answer.through, ""));
     out
+}
+
+/// PipelineRuns before their tasks, failures before renewals.
+fn order(record: &Record) -> u8 {
+    match &record.detail {
+        Detail::Run(run) if run.kind == RunKind::PipelineRun => 0,
+        Detail::Handshake(_) => 1,
+        Detail::Run(_) => 2,
+        _ => 3,
+    }
 }
 
 fn shown(out: &mut String, entry: &EntryShown) {
@@ -84,8 +106,12 @@ fn shown(out: &mut String, entry: &EntryShown) {
 }
 
 fn other(out: &mut String, record: &Record) {
-    let _ =
-        writeln!(out, "{}  {}", paint(STRONG, format!("{}/{}", record.kind, record.id)), safe(&record.summary, 300));
+    let _ = writeln!(
+        out,
+        "{}  {}",
+        paint(STRONG, format!("{}/{}", record.kind, super::short(&record.id))),
+        safe(&record.summary, 300)
+    );
     for e in record.evidence.iter().take(12) {
         let _ = writeln!(out, "  {} #{:<6} {}", clock(e.at), e.entry, safe(&e.says, 200));
     }
@@ -153,7 +179,7 @@ fn run(out: &mut String, record: &Record, run: &RunDetail, people: &BTreeMap<&st
                 record.count,
                 run.repeats,
                 record.kind,
-                record.id,
+                super::short(&record.id),
                 record.revision,
                 record.state.as_str()
             )
@@ -200,11 +226,19 @@ fn commits(out: &mut String, run: &RunDetail) {
     if run.disputed {
         let _ = writeln!(out, "commit      {}", paint(BAD, "DISPUTED: the claims differ"));
     }
-    for claim in revisions.iter().take(6) {
+    // Equal claims on one line, with everybody who makes them.
+    let mut told: Vec<(&CommitClaim, Vec<&str>)> = Vec::new();
+    for claim in revisions {
+        match told.iter_mut().find(|(known, _)| known.revision == claim.revision && known.grade == claim.grade) {
+            Some((_, sources)) => sources.push(&claim.source),
+            None => told.push((claim, vec![&claim.source])),
+        }
+    }
+    for (claim, sources) in told.iter().take(6) {
         let revision = claim.revision.as_deref().unwrap_or_default();
         let repository = claim.repository.as_deref().map(|r| format!("  {}", safe(r, 120))).unwrap_or_default();
         let value = format!("{}{repository}", safe(revision.get(..12).unwrap_or(revision), 40));
-        line(out, "commit", &value, &format!("{}, {}", claim.grade, safe(&claim.source, 100)));
+        line(out, "commit", &value, &format!("{}, {}", claim.grade, safe(&sources.join(", "), 160)));
     }
 }
 

@@ -1,5 +1,5 @@
 //! What is generated from the code and published: JSON Schemas and the reference of settings. `UPDATE_PUBLISHED=1
-//! cargo test -p counterfoil --test published` writes them anew; without it a stale file fails.
+//! cargo test -p counterfoil --test it published` writes them anew; without it a stale file fails.
 
 use std::{fmt::Write as _, fs, path::Path};
 
