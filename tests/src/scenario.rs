@@ -283,6 +283,8 @@ fn credential(words: &Words, at: Time) -> Result<Fact, String> {
         replaces_not_after: words.time("replaces")?,
         ttl_seconds: words.number("ttl")?,
         trouble,
+        pid: words.number("pid")?,
+        tainted: words.has("tainted"),
         message: Text::from(words.get("says").unwrap_or_else(|| event.as_str().into()).as_str()),
     }))
 }

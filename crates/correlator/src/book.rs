@@ -51,11 +51,6 @@ impl Book {
         self.0.get(id).is_some_and(|written| !written.withdrawn)
     }
 
-    /// It was written at some time, and may have been withdrawn since.
-    pub(crate) fn knows(&self, id: &str) -> bool {
-        self.0.contains_key(id)
-    }
-
     /// Settled, and no source that could still pass is missing.
     pub(crate) fn is_settled(&self, id: &str) -> bool {
         self.0.get(id).is_some_and(|written| written.settled && !written.without)

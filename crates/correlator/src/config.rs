@@ -23,6 +23,8 @@ pub struct Config {
     pub max_clusters: usize,
     /// Most kinds of failure (source, side, peer, class) held.
     pub max_failures: usize,
+    /// Most minutes held of one kind of failure.
+    pub max_minutes: usize,
     /// Most steps held of one credential source.
     pub max_steps: usize,
     /// Most runs held.
@@ -46,6 +48,7 @@ impl Default for Config {
             refresh_ms: 5_000,
             max_clusters: 64,
             max_failures: 10_000,
+            max_minutes: 2_880,
             max_steps: 20_000,
             max_runs: 20_000,
             max_facts: 50_000,

@@ -197,5 +197,5 @@ impl<'a> Stall<'a> {
 }
 
 fn supports(at: Time, entry: u64, step: &Credential) -> Evidence {
-    Evidence { entry, at, role: Role::Supports, says: step.message.lossy().chars().take(200).collect(), times: None }
+    Evidence { entry, at, role: Role::Supports, says: step.message.lossy().chars().take(512).collect(), times: None }
 }

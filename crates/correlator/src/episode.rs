@@ -4,7 +4,10 @@
 //! minutes, so the order of arrival cannot matter: a minute that arrives late lengthens an episode or joins two, and
 //! the ids that no longer begin an episode are withdrawn.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use model::{
     Entry, SourceId, Time,
@@ -14,7 +17,9 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Config, pairs,
+    Config,
+    limits::{add, crowd_out},
+    pairs,
     store::{Key, Store, digest},
     topology::is_socket,
 };
@@ -31,6 +36,11 @@ pub(crate) enum What {
 }
 
 impl What {
+    /// The least, for ranges.
+    const LEAST: Self = Self::Line(Failure::VerifyFailed);
+    /// Every error line: from the first up to, and without, the second.
+    pub(crate) const LINES: (Self, Self) = (Self::LEAST, Self::Answer(0, false));
+
     /// The word of the record.
     pub(crate) fn word(self) -> String {
         match self {
@@ -78,11 +88,29 @@ pub(crate) struct Minute {
     /// What NGINX was doing, at most four.
     pub(crate) doing: BTreeSet<String>,
     pub(crate) tainted: bool,
+    /// A record was written of an episode that began in this minute.
+    pub(crate) told: bool,
 }
 
-/// Failures by key and minute, and how many keys were dropped before their time.
+/// Failures by key and minute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Failures(#[serde(with = "pairs")] pub(crate) BTreeMap<FailureKey, Minutes>, pub(crate) u64);
+pub(crate) struct Failures {
+    #[serde(with = "pairs")]
+    pub(crate) keys: BTreeMap<FailureKey, Minutes>,
+    /// The same keys by side and what failed.
+    #[serde(with = "pairs")]
+    by_what: BTreeMap<(Side, What), BTreeSet<FailureKey>>,
+    /// How many keys and minutes were dropped before their time.
+    pub(crate) evicted: u64,
+}
+
+/// Where an episode begins and ends: its first minute, its first and last moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start: Time,
+    pub(crate) first: Time,
+    pub(crate) last: Time,
+}
 
 /// Minutes of one key, and the ledger milliseconds of its last failure.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -103,6 +131,14 @@ pub(crate) struct Episode {
     pub(crate) tainted: bool,
 }
 
+/// Where a failure was counted.
+pub(crate) struct Counted {
+    pub(crate) key: FailureKey,
+    pub(crate) minute: Time,
+    /// It is the first of its minute, and the minute before does not reach up to it: an episode begins here.
+    pub(crate) begins: bool,
+}
+
 /// What one fact adds to a minute.
 struct Seen<'a> {
     at: (Time, Time),
@@ -115,8 +151,8 @@ struct Seen<'a> {
 }
 
 impl Failures {
-    /// Counts an error line. The key it went under.
-    pub(crate) fn line(&mut self, entry: &Entry, line: &Handshake, config: &Config) -> FailureKey {
+    /// Counts an error line.
+    pub(crate) fn line(&mut self, entry: &Entry, line: &Handshake, config: &Config) -> Counted {
         let peer = match line.side {
             Side::Server => line.client.clone(),
             Side::Client => line.upstream.clone(),
@@ -144,8 +180,8 @@ impl Failures {
         self.add(entry, key, seen, config)
     }
 
-    /// Counts what is a failure in a row of access lines. The keys they went under.
-    pub(crate) fn row(&mut self, entry: &Entry, row: &EdgeRow, config: &Config) -> Vec<FailureKey> {
+    /// Counts what is a failure in a row of access lines.
+    pub(crate) fn row(&mut self, entry: &Entry, row: &EdgeRow, config: &Config) -> Vec<Counted> {
         let mut keys = Vec::new();
         let side = if row.direction == Direction::In { Side::Server } else { Side::Client };
         let key = |what| FailureKey {
@@ -200,107 +236,222 @@ impl Failures {
         keys
     }
 
-    fn add(&mut self, entry: &Entry, key: FailureKey, seen: Seen<'_>, config: &Config) -> FailureKey {
-        let minutes = self.0.entry(key.clone()).or_default();
+    fn add(&mut self, entry: &Entry, key: FailureKey, seen: Seen<'_>, config: &Config) -> Counted {
+        let start = seen.at.0.minute();
+        if !self.keys.contains_key(&key) {
+            self.by_what.entry((key.side, key.what)).or_default().insert(key.clone());
+        }
+        let minutes = self.keys.entry(key.clone()).or_default();
         minutes.1 = minutes.1.max(entry.stamp.tick);
-        let minute = minutes.0.entry(seen.at.0.minute()).or_insert_with(|| Minute {
+        let before = minutes.0.range(..start).next_back().map(|(_, minute)| minute.last);
+        let reached = before.is_some_and(|last| seen.at.0 <= last.plus_seconds(config.gap_seconds));
+        let begins = !reached && !minutes.0.contains_key(&start);
+        minutes.0.entry(start).or_insert_with(|| Minute::new(seen.at)).add(entry, seen);
+        while minutes.0.len() > config.max_minutes {
+            self.evicted += 1;
+            minutes.shorten(config);
+        }
+        let newest = |minutes: &Minutes| minutes.0.values().next_back().map(|minute| minute.last);
+        for (old, _) in crowd_out(&mut self.keys, config.max_failures, newest) {
+            self.evicted += 1;
+            self.forget(&old);
+        }
+        Counted { key, minute: start, begins }
+    }
+
+    /// Takes a key that is gone out of the index.
+    fn forget(&mut self, key: &FailureKey) {
+        if let Some(keys) = self.by_what.get_mut(&(key.side, key.what)) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_what.remove(&(key.side, key.what));
+            }
+        }
+    }
+
+    /// Keys of one side whose failure lies from `low` up to, and without, `high`.
+    pub(crate) fn failing(&self, side: Side, low: What, high: What) -> impl Iterator<Item = &FailureKey> {
+        self.by_what.range((side, low)..(side, high)).flat_map(|(_, keys)| keys)
+    }
+
+    /// Keys of one side of a source, of one peer or of all.
+    pub(crate) fn of(&self, source: &SourceId, side: Side, peer: Option<&str>) -> impl Iterator<Item = &FailureKey> {
+        let least = FailureKey {
+            source: source.clone(),
+            side,
+            peer: peer.unwrap_or_default().into(),
+            what: What::LEAST,
+            code: None,
+            alert: None,
+            stream: false,
+        };
+        let exact = peer.is_some();
+        let range = (Bound::Included(least.clone()), Bound::Unbounded);
+        self.keys
+            .range(range)
+            .map(|(key, _)| key)
+            .take_while(move |key| key.source == least.source && key.side == side && (!exact || key.peer == least.peer))
+    }
+
+    /// Stretches of a key's minutes without a longer pause, in order.
+    pub(crate) fn spans(&self, key: &FailureKey, config: &Config) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        for (start, minute) in self.keys.get(key).into_iter().flat_map(|minutes| &minutes.0) {
+            match spans.last_mut() {
+                Some(open) if minute.first <= open.last.plus_seconds(config.gap_seconds) => {
+                    open.last = open.last.max(minute.last);
+                }
+                _ => spans.push(Span { start: *start, first: minute.first, last: minute.last }),
+            }
+        }
+        spans
+    }
+
+    /// The episode of a span.
+    pub(crate) fn episode(&self, key: &FailureKey, span: Span) -> Episode {
+        let mut episode = Episode {
+            key: key.clone(),
+            id: key.id(span.start),
+            first: span.first,
+            last: span.last,
             count: 0,
-            first: seen.at.0,
-            last: seen.at.1,
+            samples: Vec::new(),
+            servers: BTreeSet::new(),
+            clients: BTreeSet::new(),
+            doing: BTreeSet::new(),
+            tainted: false,
+        };
+        for minute in self.minutes(key, span).map(|(_, minute)| minute) {
+            episode.count += minute.count;
+            episode.samples.extend(minute.samples.iter().map(|((at, ..), sample)| (*at, sample.clone())));
+            episode.servers.extend(minute.servers.iter().cloned());
+            episode.clients.extend(minute.clients.iter().cloned());
+            episode.doing.extend(minute.doing.iter().cloned());
+            episode.tainted |= minute.tainted;
+        }
+        episode
+    }
+
+    fn minutes(&self, key: &FailureKey, span: Span) -> impl Iterator<Item = (Time, &Minute)> {
+        let minutes = self.keys.get(key).into_iter();
+        minutes.flat_map(move |minutes| minutes.0.range(span.start..=span.last)).map(|(at, minute)| (*at, minute))
+    }
+
+    /// Episodes of a key that touch a stretch of time, give or take some seconds.
+    pub(crate) fn overlapping(
+        &self,
+        key: &FailureKey,
+        (first, last): (Time, Time),
+        slack: i64,
+        config: &Config,
+    ) -> impl Iterator<Item = Episode> {
+        let touches =
+            move |span: &Span| span.first <= last.plus_seconds(slack) && first <= span.last.plus_seconds(slack);
+        self.spans(key, config).into_iter().filter(touches).map(|span| self.episode(key, span))
+    }
+
+    /// Remembers that a record of an episode that begins in that minute was written.
+    pub(crate) fn told(&mut self, key: &FailureKey, start: Time) {
+        if let Some(minute) = self.keys.get_mut(key).and_then(|minutes| minutes.0.get_mut(&start)) {
+            minute.told = true;
+        }
+    }
+
+    /// Ids of records that were written of episodes that began inside of this one: they are one now.
+    pub(crate) fn joined(&self, key: &FailureKey, span: Span) -> Vec<String> {
+        let inside = self.minutes(key, span).filter(|(at, minute)| *at > span.start && minute.told);
+        inside.map(|(at, _)| key.id(at)).collect()
+    }
+
+    /// Ledger milliseconds of the key's last failure.
+    pub(crate) fn touched(&self, key: &FailureKey) -> u64 {
+        self.keys.get(key).map_or(0, |minutes| minutes.1)
+    }
+
+    /// Forgets episodes that ended before `end`. An episode that goes on keeps its first minute, and so its id.
+    pub(crate) fn age(&mut self, end: Time, config: &Config) {
+        let keys: Vec<FailureKey> = self.keys.keys().cloned().collect();
+        for key in keys {
+            let spans = self.spans(&key, config);
+            let Some(minutes) = self.keys.get_mut(&key) else { continue };
+            for span in spans.into_iter().filter(|span| span.last < end) {
+                minutes.0.retain(|at, _| *at < span.start || *at > span.last);
+            }
+            if minutes.0.is_empty() {
+                self.keys.remove(&key);
+                self.forget(&key);
+            }
+        }
+    }
+}
+
+impl Minutes {
+    /// One minute less. The first takes in the second, so that an episode that goes on keeps its id and its count; one
+    /// that the second does not go on with is dropped.
+    fn shorten(&mut self, config: &Config) {
+        let Some((start, mut first)) = self.0.pop_first() else { return };
+        let end = first.last.plus_seconds(config.gap_seconds);
+        if let Some(second) = self.0.first_entry().filter(|second| second.get().first <= end) {
+            first.join(second.remove());
+            self.0.insert(start, first);
+        }
+    }
+}
+
+impl Minute {
+    fn new((first, last): (Time, Time)) -> Self {
+        Self {
+            count: 0,
+            first,
+            last,
             samples: BTreeMap::new(),
             servers: BTreeSet::new(),
             clients: BTreeSet::new(),
             doing: BTreeSet::new(),
             tainted: false,
-        });
-        minute.count += seen.count;
-        minute.first = minute.first.min(seen.at.0);
-        minute.last = minute.last.max(seen.at.1);
-        minute.samples.insert(Store::key(entry, seen.at.0), Sample { entry: entry.index, says: seen.says });
-        if minute.samples.len() > 3 {
-            let middle = minute.samples.keys().nth(2).cloned();
-            middle.map(|key| minute.samples.remove(&key));
+            told: false,
         }
+    }
+
+    fn add(&mut self, entry: &Entry, seen: Seen<'_>) {
+        self.count += seen.count;
+        self.first = self.first.min(seen.at.0);
+        self.last = self.last.max(seen.at.1);
+        self.samples.insert(Store::key(entry, seen.at.0), Sample { entry: entry.index, says: seen.says });
+        self.drop_samples();
         for (set, value) in
-            [(&mut minute.servers, seen.server), (&mut minute.clients, seen.client), (&mut minute.doing, seen.doing)]
+            [(&mut self.servers, seen.server), (&mut self.clients, seen.client), (&mut self.doing, seen.doing)]
         {
-            if let Some(value) = value {
-                set.insert(value.into());
-                if set.len() > 4 {
-                    set.pop_last();
-                }
-            }
+            // Names for people and joins: that further ones are left out is no loss of a fact.
+            add(set, value.map(Into::into), 4);
         }
-        minute.tainted |= seen.tainted;
-        if self.0.len() > config.max_failures {
-            let newest = |minutes: &Minutes| minutes.0.values().map(|minute| minute.last).max();
-            let oldest = self.0.iter().min_by_key(|(key, minutes)| (newest(minutes), *key)).map(|(key, _)| key.clone());
-            self.1 += u64::from(oldest.and_then(|key| self.0.remove(&key)).is_some());
-        }
-        key
+        self.tainted |= seen.tainted;
     }
 
-    /// Episodes of a key, in order.
-    pub(crate) fn episodes(&self, key: &FailureKey, config: &Config) -> Vec<Episode> {
-        let mut episodes: Vec<Episode> = Vec::new();
-        for (start, minute) in self.0.get(key).into_iter().flat_map(|minutes| &minutes.0) {
-            let joined = episodes.last_mut().filter(|open| minute.first <= open.last.plus_seconds(config.gap_seconds));
-            let samples = minute.samples.iter().map(|((at, ..), sample)| (*at, sample.clone()));
-            if let Some(open) = joined {
-                open.last = open.last.max(minute.last);
-                open.count += minute.count;
-                open.samples.extend(samples);
-                open.servers.extend(minute.servers.iter().cloned());
-                open.clients.extend(minute.clients.iter().cloned());
-                open.doing.extend(minute.doing.iter().cloned());
-                open.tainted |= minute.tainted;
-            } else {
-                episodes.push(Episode {
-                    key: key.clone(),
-                    id: key.id(*start),
-                    first: minute.first,
-                    last: minute.last,
-                    count: minute.count,
-                    samples: samples.collect(),
-                    servers: minute.servers.clone(),
-                    clients: minute.clients.clone(),
-                    doing: minute.doing.clone(),
-                    tainted: minute.tainted,
-                });
-            }
+    fn join(&mut self, other: Self) {
+        self.count += other.count;
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+        self.samples.extend(other.samples);
+        self.drop_samples();
+        add(&mut self.servers, other.servers, 4);
+        add(&mut self.clients, other.clients, 4);
+        add(&mut self.doing, other.doing, 4);
+        self.tainted |= other.tainted;
+    }
+
+    /// The first two and the last stay.
+    fn drop_samples(&mut self) {
+        while self.samples.len() > 3 {
+            let middle = self.samples.keys().nth(2).cloned();
+            middle.map(|key| self.samples.remove(&key));
         }
-        episodes
-    }
-
-    /// Ledger milliseconds of the key's last failure.
-    pub(crate) fn touched(&self, key: &FailureKey) -> u64 {
-        self.0.get(key).map_or(0, |minutes| minutes.1)
-    }
-
-    /// Every id that a minute of this key would have if it began an episode, with its minute.
-    pub(crate) fn ids(&self, key: &FailureKey) -> Vec<(Time, String)> {
-        let minutes = self.0.get(key).into_iter().flat_map(|minutes| minutes.0.keys());
-        minutes.map(|minute| (*minute, key.id(*minute))).collect()
-    }
-
-    /// Forgets episodes that ended before `end`. An episode that goes on keeps its first minute, and so its id.
-    pub(crate) fn age(&mut self, end: Time, config: &Config) {
-        let keys: Vec<FailureKey> = self.0.keys().cloned().collect();
-        for key in keys {
-            for episode in self.episodes(&key, config).iter().filter(|episode| episode.last < end) {
-                let minutes = self.0.get_mut(&key);
-                if let Some(minutes) = minutes {
-                    minutes.0.retain(|at, _| *at < episode.first.minute() || *at > episode.last);
-                }
-            }
-        }
-        self.0.retain(|_, minutes| !minutes.0.is_empty());
     }
 }
 
 impl FailureKey {
     /// The record id of an episode that begins in that minute.
-    fn id(&self, minute: Time) -> String {
+    pub(crate) fn id(&self, minute: Time) -> String {
         let key = serde_json::to_vec(self).unwrap_or_default();
         record_id(&[b"handshake.failed", &key, minute.to_string().as_bytes()])
     }

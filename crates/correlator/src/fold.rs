@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Config,
     book::{Book, Draft},
-    episode::{FailureKey, Failures},
+    episode::{Counted, FailureKey, Failures, Minutes, Span},
     handshakes::{Told, World},
     late::Late,
     pairs, run_records,
@@ -147,7 +147,7 @@ impl Fold {
 
     /// How many facts, runs and kinds of failure were dropped before their time to keep within the limits.
     pub(crate) fn evicted(&self) -> u64 {
-        self.store.evicted.saturating_add(self.runs.evicted).saturating_add(self.failures.1)
+        self.store.evicted.saturating_add(self.runs.evicted).saturating_add(self.failures.evicted)
     }
 
     fn world(&self) -> World<'_> {
@@ -205,14 +205,14 @@ impl Fold {
                 if line.side == Side::Server {
                     known.serves.extend(line.server.clone().filter(|server| !topology::is_socket(server)));
                 }
-                let key = self.failures.line(entry, line, &self.config);
-                self.failed(key, through, out);
+                let counted = self.failures.line(entry, line, &self.config);
+                self.failed(counted, through, out);
             }
             Fact::Edges(edges) => {
                 self.store.edges(entry, edges, &self.config);
                 for row in &edges.rows {
-                    for key in self.failures.row(entry, row, &self.config) {
-                        self.failed(key, through, out);
+                    for counted in self.failures.row(entry, row, &self.config) {
+                        self.failed(counted, through, out);
                     }
                 }
             }
@@ -274,12 +274,13 @@ impl Fold {
     }
 
     /// A failure came in: its record is written at once when it is the first of its episode.
-    fn failed(&mut self, key: FailureKey, through: u64, out: &mut Vec<Record>) {
-        let new = self.failures.episodes(&key, &self.config).iter().any(|episode| !self.book.knows(&episode.id));
-        if new {
-            self.write_failures(&key, self.stale, through, out);
+    fn failed(&mut self, counted: Counted, through: u64, out: &mut Vec<Record>) {
+        if counted.begins {
+            let spans = self.failures.spans(&counted.key, &self.config);
+            let mine = spans.into_iter().find(|span| span.start <= counted.minute && counted.minute <= span.last);
+            mine.map(|span| self.write_episode(&counted.key, span, through, out));
         }
-        self.pending.insert(key);
+        self.pending.insert(counted.key);
     }
 
     /// Looks again at everything that is open or touched.
@@ -289,10 +290,9 @@ impl Fold {
         let mut keys = std::mem::take(&mut self.pending);
         let since = stale.map(|stale| stale.plus_seconds(-self.config.recovery_seconds));
         if let Some(since) = since {
-            let touched = |key: &&FailureKey| {
-                self.failures.0[*key].0.values().next_back().is_some_and(|minute| minute.last >= since)
-            };
-            keys.extend(self.failures.0.keys().filter(touched).cloned());
+            let touched = |minutes: &Minutes| minutes.0.values().next_back().is_some_and(|minute| minute.last >= since);
+            let keys_touched = self.failures.keys.iter().filter(|(_, minutes)| touched(minutes));
+            keys.extend(keys_touched.map(|(key, _)| key.clone()));
         }
         for key in keys {
             match self.write_failures(&key, since, through, out) {
@@ -359,34 +359,40 @@ impl Fold {
         }
     }
 
-    /// Writes the episodes of a key and withdraws ids that begin none any more.
-    /// Those that are settled and ended before `since` are left alone.
+    /// Writes the episodes of a key. Those that are settled and ended before `since` are left alone.
     fn write_failures(&mut self, key: &FailureKey, since: Option<Time>, through: u64, out: &mut Vec<Record>) -> Rest {
-        let ids = self.failures.ids(key);
         let mut rest = Rest::Done;
-        for episode in self.failures.episodes(key, &self.config) {
-            if self.book.is_settled(&episode.id) && since.is_none_or(|since| episode.last < since) {
-                continue;
-            }
-            match self.world().tell(&episode) {
-                Told::By(by, draft) => self.book.withdraw(*draft, by, through, out),
-                Told::Own(draft) => {
-                    rest = rest.max(match &draft.settled {
-                        None if !self.book.is_settled(&draft.id) => Rest::Open,
-                        Some(without) if !without.is_empty() => Rest::Waits,
-                        _ => Rest::Done,
-                    });
-                    for (_, id) in
-                        ids.iter().filter(|(at, id)| *at > episode.first && *at <= episode.last && *id != episode.id)
-                    {
-                        let joined = Draft { id: id.clone(), ..(*draft).clone() };
-                        self.book.withdraw(joined, episode.id.clone(), through, out);
-                    }
-                    self.write(*draft, through, out);
-                }
+        for span in self.failures.spans(key, &self.config) {
+            if since.is_some_and(|since| span.last >= since) || !self.book.is_settled(&key.id(span.start)) {
+                rest = rest.max(self.write_episode(key, span, through, out));
             }
         }
         rest
+    }
+
+    /// Writes one episode and withdraws records of episodes that are part of it now.
+    fn write_episode(&mut self, key: &FailureKey, span: Span, through: u64, out: &mut Vec<Record>) -> Rest {
+        let episode = self.failures.episode(key, span);
+        match self.world().tell(&episode) {
+            Told::By(by, draft) => {
+                self.book.withdraw(*draft, by, through, out);
+                Rest::Done
+            }
+            Told::Own(draft) => {
+                let rest = match &draft.settled {
+                    None if !self.book.is_settled(&draft.id) => Rest::Open,
+                    Some(without) if !without.is_empty() => Rest::Waits,
+                    _ => Rest::Done,
+                };
+                for id in self.failures.joined(key, span) {
+                    let joined = Draft { id, ..(*draft).clone() };
+                    self.book.withdraw(joined, episode.id.clone(), through, out);
+                }
+                self.failures.told(key, span.start);
+                self.write(*draft, through, out);
+                rest
+            }
+        }
     }
 
     fn write_run(&mut self, key: &RunKey, through: u64, out: &mut Vec<Record>) {
@@ -420,7 +426,7 @@ impl Fold {
         self.failures.age(end, &self.config);
         self.book.age(end.plus_seconds(-self.config.reach_seconds));
         self.rotations.retain(|(_, key), _| key.0 >= end);
-        self.pending.retain(|key| self.failures.0.contains_key(key));
-        self.waiting.retain(|key| self.failures.0.contains_key(key));
+        self.pending.retain(|key| self.failures.keys.contains_key(key));
+        self.waiting.retain(|key| self.failures.keys.contains_key(key));
     }
 }

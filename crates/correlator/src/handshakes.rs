@@ -65,7 +65,8 @@ impl World<'_> {
             Endpoint { name: "?".into(), by: "not in the line".into(), ..Endpoint::default() }
         } else {
             let mut peer = self.store.endpoint_at(&key.peer, at);
-            if let Some(name) = self.retried(episode).filter(|_| peer.by == "address") {
+            let unnamed = key.side == Side::Client && peer.by == "address";
+            if let Some(name) = unnamed.then(|| self.retried(episode)).flatten() {
                 // The access line of a retried request names the upstream group; its last address is another one.
                 peer = Endpoint { name, grade: Grade::Inferred, by: "upstream that was tried again".into(), ..peer };
             }
@@ -89,13 +90,14 @@ impl World<'_> {
     /// The name of the only upstream group that requests of this source were retried in during the episode.
     fn retried(&self, episode: &Episode) -> Option<String> {
         let mut names = BTreeSet::new();
-        for ((source, direction, peer), calls) in &self.store.calls {
-            let meanwhile = calls.retried.is_some_and(|(first, last)| episode.overlaps(first, last, 5));
-            if *direction == Direction::Out && same_unit(source, &episode.key.source) && meanwhile {
-                names.insert(self.store.endpoint_at(peer, episode.first).name);
+        for log in self.store.siblings(&episode.key.source, SourceKind::NginxAccess) {
+            for (peer, calls) in self.store.calls_of(&log, Direction::Out) {
+                if calls.retried.is_some_and(|(first, last)| episode.overlaps(first, last, 5)) {
+                    names.insert(self.store.endpoint_at(peer, episode.first).name);
+                }
             }
         }
-        names.pop_first().filter(|_| names.is_empty() && episode.key.side == Side::Client)
+        names.pop_first().filter(|_| names.is_empty())
     }
 
     /// What is to be said of an episode.
@@ -120,49 +122,52 @@ impl World<'_> {
             (_, 502 | 504) => Side::Client,
             _ => return None,
         };
-        let mut explaining = self.lines(episode).filter(|other| {
-            let same_peer = other.key.side != episode.key.side || other.key.peer == episode.key.peer;
-            let same_caller = other.key.side == episode.key.side || other.clients.contains(&episode.key.peer);
-            same_unit(&other.key.source, &episode.key.source) && other.key.side == side && same_peer && same_caller
-        });
-        explaining.next().map(|other| other.id)
+        let log = SourceId { kind: SourceKind::NginxError, ..episode.key.source.clone() };
+        let same = side == episode.key.side;
+        let mut explaining = self.lines(&log, side, Some(episode.key.peer.as_str()).filter(|_| same), episode);
+        explaining.find(|other| same || other.clients.contains(&episode.key.peer)).map(|other| other.id)
     }
 
-    /// Episodes of error lines that overlap in time.
-    fn lines(&self, episode: &Episode) -> impl Iterator<Item = Episode> {
-        let keys = self.failures.0.keys().filter(|key| matches!(key.what, What::Line(_)));
-        let episodes = keys.flat_map(|key| self.failures.episodes(key, self.config));
-        episodes.filter(|other| other.overlaps(episode.first, episode.last, 2) && other.key != episode.key)
+    /// Episodes of error lines of a log that overlap in time.
+    fn lines(
+        &self,
+        log: &SourceId,
+        side: Side,
+        peer: Option<&str>,
+        episode: &Episode,
+    ) -> impl Iterator<Item = Episode> {
+        let keys = self.failures.of(log, side, peer);
+        let keys = keys.filter(|key| matches!(key.what, What::Line(_)) && **key != episode.key);
+        let span = (episode.first, episode.last);
+        keys.flat_map(move |key| self.failures.overlapping(key, span, 2, self.config))
     }
 
     /// The record of the other end that says more about the same failures.
     fn told_by(&self, episode: &Episode, from: &Endpoint, to: &Endpoint) -> Option<String> {
         let key = &episode.key;
-        let wanted: fn(&FailureKey, u16) -> bool = match (key.what, key.side) {
-            (What::Answer(..), Side::Client) => |other, status| {
-                other.side == Side::Server
-                    && match other.what {
-                        What::Line(failure) => status == 400 && refuses(failure),
-                        What::Answer(same, _) => same == status,
-                        What::AfterExpiry => false,
-                    }
-                    || other.side == Side::Client && status >= 500 && matches!(other.what, What::Line(_))
-            },
+        let (low, high) = What::LINES;
+        let of = |side, low, high| self.failures.failing(side, low, high);
+        let refused = |key: &&FailureKey| matches!(key.what, What::Line(failure) if refuses(failure));
+        let keys: Vec<&FailureKey> = match (key.what, key.side) {
+            (What::Answer(status, _), Side::Client) => {
+                let lines = of(Side::Server, low, high).filter(|_| status == 400).filter(refused);
+                let answers =
+                    of(Side::Server, What::Answer(status, false), What::Answer(status.saturating_add(1), false));
+                lines.chain(answers).chain(of(Side::Client, low, high).filter(|_| status >= 500)).collect()
+            }
             (What::Answer(499, _), Side::Server) => {
-                |other, _| other.side == Side::Client && other.what == What::Line(Failure::UpstreamTimedOut)
+                let timed_out = What::Line(Failure::UpstreamTimedOut);
+                of(Side::Client, low, high).filter(|key| key.what == timed_out).collect()
             }
-            (What::Line(Failure::ClosedBeforeRequest), Side::Server) => {
-                |other, _| other.side == Side::Client && matches!(other.what, What::Line(_))
-            }
+            (What::Line(Failure::ClosedBeforeRequest), Side::Server) => of(Side::Client, low, high).collect(),
             _ => return None,
         };
-        let status = if let What::Answer(status, _) = key.what { status } else { 0 };
-        let keys =
-            self.failures.0.keys().filter(|other| !same_unit(&other.source, &key.source) && wanted(other, status));
+        let keys = keys.into_iter().filter(|other| !same_unit(&other.source, &key.source));
+        let span = (episode.first, episode.last);
         let mut best: Option<(Time, String)> = None;
-        for other in keys.flat_map(|key| self.failures.episodes(key, self.config)) {
+        for other in keys.flat_map(|key| self.failures.overlapping(key, span, 3, self.config)) {
             // One that its own NGINX's lines explain has no record to point to.
-            if !other.overlaps(episode.first, episode.last, 3) || self.explained(&other).is_some() {
+            if self.explained(&other).is_some() {
                 continue;
             }
             let (other_from, other_to) = self.ends(&other);
@@ -258,9 +263,9 @@ impl World<'_> {
 
     /// Calls of the same workload that failed meanwhile: an application answers errors when what it calls fails.
     fn behind_it(&self, episode: &Episode) -> Vec<Evidence> {
-        let own = |other: &Episode| other.key.side == Side::Client && same_unit(&other.key.source, &episode.key.source);
-        let failing =
-            self.lines(episode).filter(|other| own(other) && self.store.upstream(other) == Some(Upstream::Peer));
+        let log = SourceId { kind: SourceKind::NginxError, ..episode.key.source.clone() };
+        let failing = self.lines(&log, Side::Client, None, episode);
+        let failing = failing.filter(|other| self.store.upstream(other) == Some(Upstream::Peer));
         let line = |other: Episode| {
             let (at, sample) = other.samples.into_iter().next()?;
             let says = format!("its own calls to {} fail meanwhile, see {}", other.key.peer, other.id);
@@ -276,14 +281,10 @@ impl World<'_> {
             return hidden;
         }
         for log in self.store.siblings(&episode.key.source, SourceKind::NginxAccess) {
-            for ((source, direction, peer), calls) in &self.store.calls {
+            for (peer, calls) in self.store.calls_of(&log, Direction::Out) {
                 let quiet = calls.first < episode.first && calls.last < episode.first.plus_seconds(2);
-                if *source == log
-                    && *direction == Direction::Out
-                    && quiet
-                    && calls.last >= episode.first.plus_seconds(-60)
-                {
-                    hidden.insert(peer.clone());
+                if quiet && calls.last >= episode.first.plus_seconds(-60) {
+                    hidden.insert(peer.to_owned());
                 }
             }
         }

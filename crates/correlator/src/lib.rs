@@ -25,6 +25,7 @@ mod fold;
 mod handshakes;
 mod index;
 mod late;
+mod limits;
 mod links;
 mod pairs;
 mod queries;

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{SourceId, Time, action::Action, credential::Credential, identity::SourceKind};
+use model::{SourceId, Time, action::Action, credential::Credential, edges::Direction, identity::SourceKind};
 
 use crate::{
     index::{Issue, Signature},
-    store::{Looks, Noted, Store},
+    store::{Calls, Looks, Noted, Store},
     topology::host,
 };
 
@@ -83,6 +83,15 @@ impl Store {
     /// Names that callers' configurations give the upstreams at an address, whatever the port.
     pub(crate) fn names_for(&self, address: &str) -> BTreeSet<String> {
         self.index.names.get(host(address)).cloned().unwrap_or_default()
+    }
+
+    /// Calls that a log tells of in one direction, by peer.
+    pub(crate) fn calls_of(&self, log: &SourceId, direction: Direction) -> impl Iterator<Item = (&str, &Calls)> {
+        let least = (log.clone(), direction, String::new());
+        let log = log.clone();
+        let calls = self.calls.range(least..);
+        let calls = calls.take_while(move |((source, towards, _), _)| *source == log && *towards == direction);
+        calls.map(|((.., peer), calls)| (peer.as_str(), calls))
     }
 
     /// Looks at pods that had that address at some time.

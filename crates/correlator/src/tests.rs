@@ -147,8 +147,8 @@ fn the_oldest_kind_of_failure_goes_first() {
     let mut correlator = Correlator::new(config);
     let lines = (1..=3).map(|n| failure(n, &format!("10.0.0.{n}"), noon().plus_seconds(n.cast_signed())));
     apply(&mut correlator, lines);
-    assert_eq!(only(&correlator).failures.0.len(), 2);
-    assert!(only(&correlator).failures.0.keys().all(|key| key.peer != "10.0.0.1"));
+    assert_eq!(only(&correlator).failures.keys.len(), 2);
+    assert!(only(&correlator).failures.keys.keys().all(|key| key.peer != "10.0.0.1"));
     assert_eq!(correlator.evicted(), 1);
 }
 
@@ -195,4 +195,18 @@ fn entries_of_too_many_clusters_are_counted_and_not_folded() {
     second.body.source.cluster = "second".into();
     let out = apply(&mut correlator, [failure(1, "10.0.0.9", noon()), second]);
     assert_eq!((out.len(), correlator.evicted()), (1, 1));
+}
+
+#[test]
+fn a_failure_that_goes_on_beyond_the_limit_keeps_its_record() {
+    let mut correlator = Correlator::new(Config { max_minutes: 3, ..Config::default() });
+    let lines = (1..=9).map(|n| failure(n, "10.0.0.9", noon().plus_seconds(60 * n.cast_signed())));
+    let out = apply(&mut correlator, lines);
+    assert!(out.iter().all(|record| record.id == out[0].id));
+    let (key, minutes) = only(&correlator).failures.keys.first_key_value().unwrap();
+    assert_eq!(minutes.0.len(), 3);
+    let config = Config::default();
+    let episodes: Vec<_> = only(&correlator).failures.overlapping(key, (noon(), noon()), 600, &config).collect();
+    assert_eq!(episodes.iter().map(|episode| episode.count).collect::<Vec<_>>(), [9]);
+    assert_eq!(correlator.evicted(), 6);
 }

@@ -200,7 +200,7 @@ fn cause_of(step: &Credential) -> Option<Cause> {
 }
 
 fn short(step: &Credential) -> String {
-    step.message.lossy().chars().take(200).collect()
+    step.message.lossy().chars().take(512).collect()
 }
 
 /// A newer certificate existed: why did the holder not use it?

@@ -48,7 +48,7 @@ pub(crate) fn bundle(case: &Case<'_>) -> Finding {
     let changed = issuer_changed(case, peer.unwrap_or_default());
     match (rotation, changed) {
         (Some((at, entry, step)), _) => {
-            let says: String = step.message.lossy().chars().take(160).collect();
+            let says: String = step.message.lossy().chars().take(512).collect();
             finding = finding.supports(at, entry, says);
             finding.cause.standing = Standing::Established;
         }
