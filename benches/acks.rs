@@ -3,6 +3,8 @@
 //!
 //! `cargo bench -p counterfoil --bench acks`
 
+#![expect(clippy::disallowed_methods, reason = "a server to compare with")]
+
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},

@@ -280,6 +280,7 @@ const ASKED: &str = "COUNTERFOIL_SERVER";
 const PREFIX: &str = "COUNTERFOIL_";
 
 /// Merges the four layers. Errors name the file, the field and the value.
+#[expect(clippy::disallowed_methods, reason = "this is the place that reads the environment")]
 pub fn load(file: Option<&Path>, flags: Flags) -> Result<Loaded> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -8,6 +8,8 @@
 //! Both listeners are bound first and answer 503 until the ledger's lock is ours, so that a rolling restart loses no
 //! delivery: Tekton tries for 20 s.
 
+#![expect(clippy::disallowed_methods, reason = "this is the place that spawns")]
+
 pub mod listener;
 
 use std::{

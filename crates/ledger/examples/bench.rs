@@ -3,6 +3,8 @@
 //! `cargo run --release -p ledger --example bench [-- DIR [SECONDS]]`. Clients are threads of this process, so they take their
 //! share of the same cores; committing to the payload (SHA-256) is done by the client, as in the real program.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark compares with a bare loop")]
+
 use ledger::{Append, Config, Lane, Ledger, Payload, init};
 use std::error::Error;
 use std::fs::OpenOptions;

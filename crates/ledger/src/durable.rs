@@ -5,6 +5,8 @@
 //! after [`Disk::sync_file`], its name after [`Disk::sync_dir`] of its folder. A failed sync is never tried again by anybody,
 //! because the kernel may have dropped the pages and would then report success.
 
+#![expect(clippy::disallowed_methods, reason = "this is the place where durable writes are made")]
+
 use crate::error::Error;
 use crate::simulated::SimDisk;
 use std::fs::{self, File, OpenOptions};

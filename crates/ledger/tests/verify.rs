@@ -1,5 +1,6 @@
 //! Verification: ours, `verify.py`, and the logs of another implementation have to agree; every flipped bit is refuted.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+#![expect(clippy::disallowed_methods, reason = "the test reads beside a writer")]
 
 use ledger::{Append, Config, Lane, Ledger, Outcome, Payload, Position, Report, VerifyOptions, verify};
 use std::path::{Path, PathBuf};

@@ -28,12 +28,11 @@ pub fn text(answer: &WhyAnswer) -> String {
     }
     let mut told: Vec<&Record> = Vec::new();
     for record in answer.failures.iter().take(MOST) {
-        match told.iter().find(|before| same_story(before, record)) {
-            Some(_) => also(&mut out, record),
-            None => {
-                failure(&mut out, record);
-                told.push(record);
-            }
+        if told.iter().any(|before| same_story(before, record)) {
+            also(&mut out, record);
+        } else {
+            failure(&mut out, record);
+            told.push(record);
         }
     }
     if answer.failures.len() > MOST {
