@@ -8,7 +8,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::store::digest;
+use crate::{limits::crowd_out, store::digest};
 
 /// A record before it has a revision.
 #[derive(Clone, Debug)]
@@ -42,13 +42,18 @@ struct Written {
     to: Time,
 }
 
-/// Records written, by id.
+/// Records written, by id, and how many were dropped before their time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Book(BTreeMap<String, Written>);
+pub(crate) struct Book(BTreeMap<String, Written>, u64);
 
 impl Book {
     pub(crate) fn holds(&self, id: &str) -> bool {
         self.0.get(id).is_some_and(|written| !written.withdrawn)
+    }
+
+    /// Records whose last revision was dropped for space: what is written of them again begins at revision 1.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.1
     }
 
     /// Settled, and no source that could still pass is missing.
@@ -107,10 +112,7 @@ impl Book {
             to,
         };
         self.0.insert(record.id.0.clone(), written);
-        if self.0.len() > limit {
-            let oldest = self.0.iter().min_by_key(|(id, written)| (written.to, *id)).map(|(id, _)| id.clone());
-            oldest.map(|id| self.0.remove(&id));
-        }
+        self.1 += crowd_out(&mut self.0, limit, |written| written.to).len() as u64;
         out.push(record);
     }
 

@@ -27,6 +27,12 @@ pub struct Config {
     pub max_minutes: usize,
     /// Most steps held of one credential source.
     pub max_steps: usize,
+    /// Most sources held; facts of further ones are counted and not folded.
+    pub max_sources: usize,
+    /// Most names, sockets and pods held of one source, each; most certificates of one address.
+    pub max_names: usize,
+    /// Most states, commits, artifacts, children, pods, accounts and skipped tasks held of one run, each.
+    pub max_parts: usize,
     /// Most runs held.
     pub max_runs: usize,
     /// Most addresses, certificates, pods, calls and actions held, each.
@@ -50,6 +56,9 @@ impl Default for Config {
             max_failures: 10_000,
             max_minutes: 2_880,
             max_steps: 20_000,
+            max_sources: 10_000,
+            max_names: 256,
+            max_parts: 1_000,
             max_runs: 20_000,
             max_facts: 50_000,
             max_seen: 200_000,

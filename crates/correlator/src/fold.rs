@@ -18,11 +18,15 @@ use crate::{
     episode::{Counted, FailureKey, Failures, Minutes, Span},
     handshakes::{Told, World},
     late::Late,
+    limits::add,
     pairs, run_records,
     runs::{RunFold, RunKey, Runs},
     store::{self, Key, Store},
     topology,
 };
+
+/// Old facts are forgotten this often, in seconds of `occurred`: it walks over everything.
+const AGE_SECONDS: i64 = 600;
 
 /// What the entries of one cluster have told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,7 +104,9 @@ impl Fold {
     /// Folds one entry of this cluster; appends the revisions of records that it brought about.
     pub(crate) fn apply(&mut self, entry: &Entry, out: &mut Vec<Record>) {
         let moved = self.begin(&entry.stamp);
-        self.fold(entry, out);
+        if self.store.admits(&entry.body.source, &self.config) {
+            self.fold(entry, out);
+        }
         self.end(&entry.stamp, entry.index, moved, out);
     }
 
@@ -113,7 +119,7 @@ impl Fold {
         out: &mut Vec<Record>,
     ) {
         let moved = self.begin(stamp);
-        let first = marks.filter(|mark| self.store.watermark(mark)).count() > 0;
+        let first = marks.filter(|mark| self.store.watermark(mark, &self.config)).count() > 0;
         if first {
             self.pending.append(&mut self.waiting);
         }
@@ -140,14 +146,15 @@ impl Fold {
             }
             self.look(through, out);
         }
-        if self.store.now.0 > self.aged.plus_seconds(60).0 {
+        if self.store.now >= self.aged.plus_seconds(AGE_SECONDS) {
             self.age();
         }
     }
 
-    /// How many facts, runs and kinds of failure were dropped before their time to keep within the limits.
+    /// How many facts, runs, kinds of failure and records were dropped before their time to keep within the limits.
     pub(crate) fn evicted(&self) -> u64 {
-        self.store.evicted.saturating_add(self.runs.evicted).saturating_add(self.failures.evicted)
+        let counts = [self.store.evicted, self.runs.evicted, self.failures.evicted, self.book.evicted()];
+        counts.into_iter().fold(0, u64::saturating_add)
     }
 
     fn world(&self) -> World<'_> {
@@ -200,11 +207,15 @@ impl Fold {
         }
         match &entry.body.fact {
             Fact::Handshake(line) => {
+                let limit = self.config.max_names;
                 let known = self.store.source(entry);
-                known.listens.extend(line.server.clone().filter(|server| topology::is_socket(server)));
+                let (sockets, names): (Vec<String>, Vec<String>) =
+                    line.server.iter().cloned().partition(|server| topology::is_socket(server));
+                let mut lost = add(&mut known.listens, sockets, limit);
                 if line.side == Side::Server {
-                    known.serves.extend(line.server.clone().filter(|server| !topology::is_socket(server)));
+                    lost += add(&mut known.serves, names, limit);
                 }
+                self.store.evicted += lost;
                 let counted = self.failures.line(entry, line, &self.config);
                 self.failed(counted, through, out);
             }
@@ -241,7 +252,7 @@ impl Fold {
         for at in [run.created, run.started, run.completed, run.event.time].into_iter().flatten() {
             self.store.passed(entry, at);
         }
-        let (key, new) = self.runs.see(entry, run, self.config.max_runs);
+        let (key, new) = self.runs.see(entry, run, &self.config);
         if let Some(fold) = self.runs.by_key.get(&key).filter(|_| new) {
             // Links of failures from its start on may lead to it.
             let from = fold.span().0;
@@ -303,8 +314,7 @@ impl Fold {
         }
         self.look_at_runs(through, out);
         self.look_at_credentials(through, out);
-        let sources: Vec<SourceId> = self.store.sources.keys().cloned().collect();
-        for source in sources {
+        for source in std::mem::take(&mut self.store.changed) {
             for (draft, is) in self.world().blind(&source) {
                 self.blind(draft, is, through, out);
             }

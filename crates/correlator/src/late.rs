@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     book::Draft,
     episode::{plural, record_id},
+    limits::crowd_out,
 };
 
 /// Most minutes of late evidence remembered.
@@ -46,10 +47,8 @@ impl Late {
         known.1 = known.1.min(at);
         known.2 = known.2.max(at);
         let (count, first, last, first_entry) = *known;
-        if self.0.len() > LIMIT {
-            let oldest = self.0.iter().min_by_key(|(id, known)| (known.2, *id)).map(|(id, _)| id.clone());
-            oldest.map(|id| self.0.remove(&id));
-        }
+        // One that is forgotten is told again when more of its minute comes: nothing is lost by that.
+        crowd_out(&mut self.0, LIMIT, |known| known.2);
         // Told once per minute of evidence; later ones of that minute only count.
         (count == 1).then(|| Draft {
             id,

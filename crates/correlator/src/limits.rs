@@ -19,17 +19,19 @@ pub(crate) fn crowd_out<K: Ord + Clone, V, A: Ord>(
     oldest.into_iter().filter_map(|key| map.remove_entry(&key)).collect()
 }
 
-/// Adds to a set of at most `limit`; the largest go first. How many were dropped.
-pub(crate) fn add<T: Ord>(set: &mut BTreeSet<T>, values: impl IntoIterator<Item = T>, limit: usize) -> u64 {
+/// Cuts a set to its limit; the largest go, so that what stays does not depend on the order. How many went.
+pub(crate) fn trim<T: Ord>(set: &mut BTreeSet<T>, limit: usize) -> u64 {
     let mut dropped = 0;
-    for value in values {
-        set.insert(value);
-        if set.len() > limit {
-            set.pop_last();
-            dropped += 1;
-        }
+    while set.len() > limit {
+        dropped += u64::from(set.pop_last().is_some());
     }
     dropped
+}
+
+/// Adds to a set and cuts it to its limit. How many were dropped.
+pub(crate) fn add<T: Ord>(set: &mut BTreeSet<T>, values: impl IntoIterator<Item = T>, limit: usize) -> u64 {
+    set.extend(values);
+    trim(set, limit)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! object; *asserted*, an image that runs is one that a run says it made; *inferred*, the identity's service account
 //! belongs to exactly one run that was open. Otherwise the link says how many candidates there are, or what is missing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
     Grade, SourceId, Time,
@@ -15,7 +15,7 @@ use model::{
 };
 
 use crate::{
-    runs::{RunFold, Runs},
+    runs::{Place, RunFold, Runs},
     store::{Noted, Store},
     topology::account,
 };
@@ -42,8 +42,8 @@ fn to_run(what: LinkKind, fold: &RunFold, grade: Grade, via: String, entries: Ve
 pub(crate) fn behind(store: &Store, runs: &Runs, cluster: &str, end: &Endpoint, at: Time) -> Vec<Link> {
     let pod = end.address.as_deref().and_then(|address| store.pod_at(address, at));
     let found = by_action(store, runs, cluster, end, pod, at)
-        .or_else(|| by_digest(runs, cluster, pod))
-        .or_else(|| by_account(runs, cluster, end, at));
+        .or_else(|| by_digest(runs, pod))
+        .or_else(|| by_account(runs, end, at));
     match found {
         Some((link, Some(run))) => {
             let mut links = vec![link];
@@ -79,8 +79,11 @@ fn by_action<'a>(
 ) -> Option<Found<'a>> {
     let names = objects(store, end, pod);
     let born = pod.and_then(|pod| pod.fact.created);
-    let hit = changes(store, Time(i64::MIN), born.map_or(at, |born| born.plus_seconds(1)))
-        .filter(|noted| touches(&noted.fact, &names))
+    let to = born.map_or(at, |born| born.plus_seconds(1));
+    let hit = names
+        .iter()
+        .flat_map(|object| store.actions_on(object, Time(i64::MIN), to))
+        .filter(|noted| is_change(&noted.fact))
         .max_by_key(|noted| (noted.fact.occurred.at, noted.entry))?;
     let bound = hit.fact.pod.as_ref()?;
     let (run, named) = runs.of_pod(cluster, &bound.namespace, &bound.name)?;
@@ -94,15 +97,18 @@ fn by_action<'a>(
     Some((to_run(LinkKind::Run, run, grade, via, vec![hit.entry]), Some(run)))
 }
 
+/// Each run once, in the order of their uids.
+fn apart<'a>(runs: impl Iterator<Item = &'a RunFold>) -> Vec<&'a RunFold> {
+    let once: BTreeMap<(&str, &str), &RunFold> = runs.map(|fold| ((&*fold.uid, &*fold.name), fold)).collect();
+    once.into_values().collect()
+}
+
 /// A run says that it made the image that the pod runs.
-fn by_digest<'a>(runs: &'a Runs, cluster: &str, pod: Option<&Noted<Workload>>) -> Option<Found<'a>> {
+fn by_digest<'a>(runs: &'a Runs, pod: Option<&Noted<Workload>>) -> Option<Found<'a>> {
     let pod = pod?;
     let digests: BTreeSet<&String> = pod.fact.images.iter().filter_map(|image| image.digest.as_ref()).collect();
-    let made = |fold: &&RunFold| {
-        fold.artifacts.iter().any(|made| made.digest.as_ref().is_some_and(|made| digests.contains(made)))
-    };
-    let mut hits: Vec<&RunFold> =
-        runs.by_key.iter().filter(|(key, _)| key.0 == cluster).map(|(_, fold)| fold).filter(made).collect();
+    let made = digests.into_iter().flat_map(|digest| runs.at(&Place::Digest(digest.clone())));
+    let mut hits: Vec<&RunFold> = apart(made);
     // The TaskRun and its PipelineRun say it both: the PipelineRun stands for them.
     if hits.iter().any(|fold| fold.parent.is_none()) {
         hits.retain(|fold| fold.parent.is_none());
@@ -118,11 +124,10 @@ fn by_digest<'a>(runs: &'a Runs, cluster: &str, pod: Option<&Noted<Workload>>) -
 }
 
 /// The identity's account is one that runs use, and exactly one such run was open.
-fn by_account<'a>(runs: &'a Runs, cluster: &str, end: &Endpoint, at: Time) -> Option<Found<'a>> {
+fn by_account<'a>(runs: &'a Runs, end: &Endpoint, at: Time) -> Option<Found<'a>> {
     let (namespace, name) = account(end.spiffe_id.as_deref()?)?;
-    let uses = |fold: &&RunFold| fold.namespace == namespace && fold.uses(name) && fold.open_at(at);
-    let mut hits: Vec<&RunFold> =
-        runs.by_key.iter().filter(|(key, _)| key.0 == cluster).map(|(_, fold)| fold).filter(uses).collect();
+    let users = runs.at(&Place::Account(namespace.into(), name.into()));
+    let mut hits: Vec<&RunFold> = apart(users.filter(|fold| fold.open_at(at)));
     if hits.iter().any(|fold| fold.parent.is_none()) {
         hits.retain(|fold| fold.parent.is_none());
     }
@@ -179,12 +184,13 @@ pub(crate) fn fixed_by(
 ) -> Option<Link> {
     let (first, last) = span;
     let mut best: Option<(&Noted<Action>, String)> = None;
+    let behind = ends.map(|end| {
+        let pod = end.address.as_deref().and_then(|address| store.pod_at(address, first));
+        objects(store, end, pod)
+    });
     for noted in changes(store, first, last.plus_seconds(2)) {
         let action = &noted.fact;
-        let on_end = ends.iter().any(|end| {
-            let pod = end.address.as_deref().and_then(|address| store.pod_at(address, first));
-            touches(action, &objects(store, end, pod))
-        });
+        let on_end = behind.iter().any(|objects| touches(action, objects));
         let on_agent = agent.is_some_and(|agent| is_agent(store, agent, action));
         if on_agent {
             let renewed = agent.and_then(|agent| {
@@ -213,16 +219,15 @@ pub(crate) fn fixed_by(
 
 /// Changes that a pod made through the API and that succeeded, between two times.
 fn changes(store: &Store, from: Time, to: Time) -> impl Iterator<Item = &Noted<Action>> {
-    store.actions.between(from, to).map(|(_, noted)| noted).filter(|noted| {
-        let action = &noted.fact;
-        action.pod.is_some()
-            && matches!(action.verb.as_str(), "create" | "update" | "patch" | "delete")
-            && matches!(
-                action.resource.as_str(),
-                "deployments" | "pods" | "daemonsets" | "statefulsets" | "replicasets"
-            )
-            && action.status.is_none_or(|status| status < 300)
-    })
+    store.actions.between(from, to).map(|(_, noted)| noted).filter(|noted| is_change(&noted.fact))
+}
+
+/// A pod changed something through the API, and that succeeded.
+fn is_change(action: &Action) -> bool {
+    action.pod.is_some()
+        && matches!(action.verb.as_str(), "create" | "update" | "patch" | "delete")
+        && matches!(action.resource.as_str(), "deployments" | "pods" | "daemonsets" | "statefulsets" | "replicasets")
+        && action.status.is_none_or(|status| status < 300)
 }
 
 /// Objects that stand behind an end: (resource, namespace, name).
@@ -250,10 +255,8 @@ fn touches(action: &Action, objects: &BTreeSet<(String, String, String)>) -> boo
 fn is_agent(store: &Store, agent: &SourceId, action: &Action) -> bool {
     let (Some(namespace), Some(name)) = (&action.namespace, &action.name) else { return false };
     let declared = store.sources.get(agent).map(|known| &known.declared);
-    let pods = store.workloads.values().filter_map(|looks| looks.0.values().next_back());
-    let pod = pods
-        .clone()
-        .find(|noted| noted.fact.kind == "Pod" && noted.fact.namespace == *namespace && noted.fact.name == *name);
+    let mut pods = store.pods_by_name(name).filter_map(|looks| looks.0.values().next_back());
+    let pod = pods.find(|noted| noted.fact.namespace == *namespace);
     let Some(pod) = pod.filter(|_| action.resource == "pods") else { return false };
     let owner = store.owner(&pod.fact).1;
     let is_workload =

@@ -6,7 +6,7 @@ use model::{SourceId, Time, action::Action, credential::Credential, edges::Direc
 
 use crate::{
     index::{Issue, Signature},
-    store::{Calls, Looks, Noted, Store},
+    store::{Calls, Looks, Noted, Object, Store},
     topology::host,
 };
 
@@ -15,6 +15,13 @@ impl Store {
     pub(crate) fn creations(&self, resource: &str, object: &str) -> impl Iterator<Item = &Noted<Action>> {
         let keys = self.created.get(&(resource.to_owned(), object.to_owned()));
         keys.into_iter().flatten().filter_map(|key| self.actions.0.get(key))
+    }
+
+    /// Requests about that object between two times, both included.
+    pub(crate) fn actions_on(&self, object: &Object, from: Time, to: Time) -> Vec<&Noted<Action>> {
+        let Some(keys) = self.on.get(object) else { return Vec::new() };
+        let keys = keys.range((from, None, 0)..).take_while(|key| key.0 <= to);
+        keys.filter_map(|key| self.actions.0.get(key)).collect()
     }
 
     /// Steps of one source between two times.

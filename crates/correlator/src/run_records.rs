@@ -157,14 +157,10 @@ impl World<'_> {
     fn deleted(&self, key: &RunKey, fold: &RunFold) -> Option<Draft> {
         let resource = format!("{}s", fold.kind.as_str().to_lowercase());
         let (from, _) = fold.span();
-        let noted = self.store.actions.between(from, Time(i64::MAX - 1)).map(|(_, noted)| noted).find(|noted| {
-            let action = &noted.fact;
-            action.verb == "delete"
-                && action.resource == resource
-                && action.namespace.as_ref() == Some(&fold.namespace)
-                && action.name.as_ref() == Some(&fold.name)
-                && action.status.is_none_or(|status| status < 300)
-        })?;
+        let done = self.store.actions_on(&(resource, fold.namespace.clone(), fold.name.clone()), from, Time(i64::MAX));
+        let noted = done
+            .into_iter()
+            .find(|noted| noted.fact.verb == "delete" && noted.fact.status.is_none_or(|status| status < 300))?;
         let at = noted.fact.occurred.at;
         let mut evidence = fold.evidence();
         evidence.push(Evidence {

@@ -18,6 +18,8 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    Config,
+    limits::{crowd_out, trim},
     pairs,
     store::{Store, best},
 };
@@ -80,6 +82,19 @@ pub(crate) struct RunFold {
     pub(crate) changed: u64,
 }
 
+/// What leads to a run, but for its key and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Place {
+    /// Namespace and name of a pod of it.
+    Pod(String, String),
+    /// Namespace and name of a child that it lists.
+    Child(String, String),
+    /// Namespace and name of a service account that it uses.
+    Account(String, String),
+    /// Digest of something that it says it made.
+    Digest(String),
+}
+
 /// All runs, up to a number: their age does not matter, since Tekton tells them all again after each restart.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Runs {
@@ -88,12 +103,9 @@ pub(crate) struct Runs {
     /// Keys by namespace and name: a name is reused over time.
     #[serde(with = "pairs")]
     by_name: BTreeMap<(String, String, String), BTreeSet<RunKey>>,
-    /// TaskRuns by namespace and pod.
+    /// Keys by what else leads to a run.
     #[serde(with = "pairs")]
-    by_pod: BTreeMap<(String, String, String), BTreeSet<RunKey>>,
-    /// Runs by the children that they list, by namespace and name.
-    #[serde(with = "pairs")]
-    listed: BTreeMap<(String, String), BTreeSet<RunKey>>,
+    by_place: BTreeMap<Place, BTreeSet<RunKey>>,
     /// To be looked at: not settled, or touched since.
     pub(crate) open: BTreeSet<RunKey>,
     /// Runs dropped before their time.
@@ -102,37 +114,30 @@ pub(crate) struct Runs {
 
 impl Runs {
     /// Folds one sighting. The run's key, and whether it said something new.
-    pub(crate) fn see(&mut self, entry: &Entry, run: &Run, limit: usize) -> (RunKey, bool) {
+    pub(crate) fn see(&mut self, entry: &Entry, run: &Run, config: &Config) -> (RunKey, bool) {
         let cluster = entry.body.source.cluster.clone();
         let namespace = run.namespace.clone().unwrap_or_default();
         let uid = run.uid.clone().unwrap_or_else(|| unnamed(run.kind, &namespace, &run.name));
         let key = (cluster.clone(), uid);
         let fold = self.by_key.entry(key.clone()).or_insert_with(|| RunFold::new(entry, run));
-        let new = fold.see(entry, run);
+        let (new, dropped) = fold.see(entry, run, config);
+        self.evicted += dropped;
         self.by_name.entry((cluster.clone(), namespace.clone(), run.name.clone())).or_default().insert(key.clone());
-        for pod in &run.pods {
-            let pod = (cluster.clone(), namespace.clone(), pod.clone());
-            self.by_pod.entry(pod).or_default().insert(key.clone());
-        }
-        for child in &run.children {
-            self.listed.entry((namespace.clone(), child.name.clone())).or_default().insert(key.clone());
+        if new {
+            for place in fold.places() {
+                self.by_place.entry(place).or_default().insert(key.clone());
+            }
         }
         if new {
             self.open.insert(key.clone());
             // What its parent says of it may not hold any more.
-            let parents = self.listed.get(&(namespace.clone(), run.name.clone()));
+            let parents = self.by_place.get(&Place::Child(namespace, run.name.clone()));
             self.open.extend(parents.into_iter().flatten().cloned());
         }
-        if self.by_key.len() > limit {
-            let oldest = self
-                .by_key
-                .iter()
-                .min_by_key(|(key, fold)| (fold.completed, fold.started, *key))
-                .map(|(key, _)| key.clone());
-            if let Some(key) = oldest {
-                self.forget(&key);
-            }
+        let age = |fold: &RunFold| (fold.completed, fold.started);
+        for (key, fold) in crowd_out(&mut self.by_key, config.max_runs, age) {
             self.evicted += 1;
+            self.forget(&key, &fold);
         }
         (key, new)
     }
@@ -145,34 +150,18 @@ impl Runs {
         self.open.extend(by_name.into_iter().flatten().cloned());
     }
 
-    fn forget(&mut self, key: &RunKey) {
-        let Some(fold) = self.by_key.remove(key) else { return };
+    /// Takes a run that is gone out of the indices.
+    fn forget(&mut self, key: &RunKey, fold: &RunFold) {
         self.open.remove(key);
-        for child in &fold.children {
-            let child = (fold.namespace.clone(), child.name.clone());
-            if let Some(keys) = self.listed.get_mut(&child) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    self.listed.remove(&child);
-                }
-            }
+        unlist(&mut self.by_name, &(key.0.clone(), fold.namespace.clone(), fold.name.clone()), key);
+        for place in fold.places() {
+            unlist(&mut self.by_place, &place, key);
         }
-        let name = (key.0.clone(), fold.namespace.clone(), fold.name.clone());
-        if let Some(keys) = self.by_name.get_mut(&name) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.by_name.remove(&name);
-            }
-        }
-        for pod in fold.pods.into_keys() {
-            let pod = (key.0.clone(), fold.namespace.clone(), pod);
-            if let Some(keys) = self.by_pod.get_mut(&pod) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    self.by_pod.remove(&pod);
-                }
-            }
-        }
+    }
+
+    /// Runs that have to do with something.
+    pub(crate) fn at<'a>(&'a self, place: &Place) -> impl Iterator<Item = &'a RunFold> + use<'a> {
+        self.by_place.get(place).into_iter().flatten().filter_map(|key| self.by_key.get(key))
     }
 
     /// The child that a parent lists, when an event of it was seen.
@@ -187,8 +176,7 @@ impl Runs {
     /// The run that a pod belongs to, or its PipelineRun if it has one, and the best grade that may rest on that. Of
     /// several runs that name the pod, the one of the better submitter counts.
     pub(crate) fn of_pod(&self, cluster: &str, namespace: &str, pod: &str) -> Option<(&RunFold, Grade)> {
-        let keys = self.by_pod.get(&(cluster.into(), namespace.into(), pod.into()))?;
-        let named = keys.iter().filter_map(|key| self.by_key.get(key));
+        let named = self.at(&Place::Pod(namespace.into(), pod.into()));
         let named = named.filter_map(|fold| fold.pods.get(pod).map(|(_, best)| (fold, *best)));
         let (task, best) = named.max_by_key(|(fold, best)| (*best, Reverse(&fold.uid)))?;
         let parents =
@@ -230,7 +218,8 @@ impl RunFold {
         }
     }
 
-    fn see(&mut self, entry: &Entry, run: &Run) -> bool {
+    /// Folds a sighting: whether it said something new, and how much of it there was no room for.
+    fn see(&mut self, entry: &Entry, run: &Run, config: &Config) -> (bool, u64) {
         let before = self.clone();
         let sure = best(entry);
         self.standing = self.standing.clone().max(standing(run));
@@ -282,12 +271,36 @@ impl RunFold {
         if let Some(PersonRef(person)) = &run.sender {
             self.senders.entry(person.clone()).or_insert(entry.index);
         }
+        // The largest go first, so that what stays does not depend on the order.
+        let limit = config.max_parts;
+        let mut dropped = trim(&mut self.accounts, limit) + trim(&mut self.commits, limit);
+        dropped += trim(&mut self.artifacts, limit) + trim(&mut self.children, limit) + trim(&mut self.skipped, limit);
+        while self.states.len() > limit {
+            dropped += u64::from(self.states.pop_last().is_some());
+        }
+        while self.pods.len() > limit {
+            dropped += u64::from(self.pods.pop_last().is_some());
+        }
+        while self.senders.len() > limit {
+            dropped += u64::from(self.senders.pop_last().is_some());
+        }
         let new = Self { sightings: 0, ..before } != Self { sightings: 0, ..self.clone() };
         self.sightings += 1;
         if new {
             self.changed = entry.stamp.tick;
         }
-        new
+        (new, dropped)
+    }
+
+    /// Everything that leads to it.
+    fn places(&self) -> Vec<Place> {
+        let inside = |name: &String| (self.namespace.clone(), name.clone());
+        let mut places = Vec::new();
+        places.extend(self.pods.keys().map(inside).map(|(namespace, pod)| Place::Pod(namespace, pod)));
+        places.extend(self.children.iter().map(|child| inside(&child.name)).map(|(ns, name)| Place::Child(ns, name)));
+        places.extend(self.accounts.iter().map(|(_, name)| inside(name)).map(|(ns, name)| Place::Account(ns, name)));
+        places.extend(self.artifacts.iter().filter_map(|made| made.digest.clone()).map(Place::Digest));
+        places
     }
 
     /// Its key.
@@ -311,11 +324,6 @@ impl RunFold {
         let sent = self.states.values().filter_map(|sighting| sighting.sent);
         let from = self.started.or(self.created).or_else(|| sent.clone().min()).unwrap_or_default();
         (from, self.completed.or_else(|| sent.max()).unwrap_or(from).max(from))
-    }
-
-    /// The run or one of its tasks runs as that account.
-    pub(crate) fn uses(&self, account: &str) -> bool {
-        self.accounts.iter().any(|(_, name)| name == account)
     }
 
     /// Open at that moment.
@@ -386,7 +394,7 @@ impl RunFold {
             skipped: self.skipped.iter().cloned().collect(),
             trigger_event: self.trigger_event.clone(),
             started_by: self.started_by(store),
-            repeats: self.sightings - u64::try_from(self.states.len()).unwrap_or(self.sightings),
+            repeats: self.sightings.saturating_sub(u64::try_from(self.states.len()).unwrap_or(self.sightings)),
         }
     }
 
@@ -428,6 +436,16 @@ fn standing(run: &Run) -> Standing {
         completed: run.completed,
         reason: run.reason.clone(),
         message: run.message.clone(),
+    }
+}
+
+/// Takes a run's key out of an index.
+fn unlist<K: Ord>(index: &mut BTreeMap<K, BTreeSet<RunKey>>, at: &K, key: &RunKey) {
+    if let Some(keys) = index.get_mut(at) {
+        keys.remove(key);
+        if keys.is_empty() {
+            index.remove(at);
+        }
     }
 }
 

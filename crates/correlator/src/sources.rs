@@ -6,7 +6,7 @@ use model::{
     record::{BlindDetail, Detail, Evidence, RecordKind, Role},
 };
 
-use crate::{book::Draft, episode::record_id, handshakes::World, topology::same_unit};
+use crate::{book::Draft, episode::record_id, handshakes::World};
 
 /// A way to be blind: a fixed word for the id, what cannot be seen, what to do.
 struct Blind {
@@ -33,11 +33,7 @@ impl World<'_> {
                 is: lines > 0 && !shows(&["info", "debug"]),
             }],
             SourceKind::NginxAccess => {
-                let error_log = self
-                    .store
-                    .sources
-                    .keys()
-                    .any(|other| other.kind == SourceKind::NginxError && same_unit(other, source));
+                let error_log = !self.store.siblings(source, SourceKind::NginxError).is_empty();
                 vec![
                     Blind {
                         word: "certificates",

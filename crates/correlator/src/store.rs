@@ -12,14 +12,22 @@ use model::{
     credential::{Credential, CredentialEvent},
     edges::{Direction, EdgeRow, Edges},
     entry::Place,
-    identity::Declared,
+    identity::{Declared, SourceKind},
     own::{Import, Watermark},
     workload::Workload,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Config, index::Index, pairs};
+use crate::{
+    Config,
+    index::Index,
+    limits::{add, crowd_out},
+    pairs,
+};
+
+/// Resource, namespace and name of a Kubernetes object.
+pub(crate) type Object = (String, String, String);
 
 /// Orders facts of one source: time, place, and the entry's index only where a fact has no place.
 pub(crate) type Key = (Time, Option<Place>, u64);
@@ -136,9 +144,14 @@ pub(crate) struct Store {
     pub(crate) evicted: u64,
     #[serde(with = "pairs")]
     pub(crate) sources: BTreeMap<SourceId, Source>,
+    /// Sources that told something since what they cannot show was last looked at.
+    pub(crate) changed: BTreeSet<SourceId>,
     #[serde(with = "pairs")]
     pub(crate) steps: BTreeMap<SourceId, Timeline<Credential>>,
     pub(crate) actions: Timeline<Action>,
+    /// Actions by resource, namespace and name.
+    #[serde(with = "pairs")]
+    pub(crate) on: BTreeMap<Object, BTreeSet<Key>>,
     /// Who created a run: by resource and uid, or by resource and `namespace/name` when the uid is not known.
     #[serde(with = "pairs")]
     pub(crate) created: BTreeMap<(String, String), BTreeSet<Key>>,
@@ -194,14 +207,33 @@ impl Store {
         true
     }
 
-    /// The source's line, made when it is new.
+    /// True when the source is known or there is room for it; otherwise its fact is counted as dropped.
+    pub(crate) fn admits(&mut self, source: &SourceId, config: &Config) -> bool {
+        let fits = self.sources.len() < config.max_sources || self.sources.contains_key(source);
+        self.evicted += u64::from(!fits);
+        fits
+    }
+
+    /// The line of the entry's source, made when it is new. What it cannot show is looked at again.
     pub(crate) fn source(&mut self, entry: &Entry) -> &mut Source {
-        let source = self.sources.entry(entry.body.source.clone()).or_default();
+        if !self.changed.contains(&entry.body.source) {
+            self.changed.insert(entry.body.source.clone());
+        }
+        let source = self.known(&entry.body.source);
         source.entry = Some(source.entry.map_or(entry.index, |first| first.min(entry.index)));
         if !entry.body.declared.is_empty() {
             source.declared = entry.body.declared.clone();
         }
         source
+    }
+
+    /// The source's line. A new one may show what a sibling cannot.
+    fn known(&mut self, source: &SourceId) -> &mut Source {
+        if !self.sources.contains_key(source) {
+            let siblings = SourceKind::LINES.into_iter().map(|kind| SourceId { kind, ..source.clone() });
+            self.changed.extend(siblings.filter(|sibling| self.sources.contains_key(sibling)));
+        }
+        self.sources.entry(source.clone()).or_default()
     }
 
     /// Moves the newest time, unless it lies beyond what our own clock makes credible.
@@ -233,8 +265,13 @@ impl Store {
         let timeline = self.steps.entry(entry.body.source.clone()).or_default();
         timeline.0.insert(Self::key(entry, at), Noted::new(entry, step.clone()));
         self.index.step(&entry.body.source, step, entry.index, best(entry));
-        let lost = shrink(&mut timeline.0, config.max_steps);
-        self.lose(lost);
+        let mut lost = Vec::new();
+        while timeline.0.len() > config.max_steps {
+            lost.extend(timeline.0.pop_first().map(|((at, ..), _)| at));
+        }
+        for at in lost {
+            self.lose(Some(at));
+        }
     }
 
     pub(crate) fn action(&mut self, entry: &Entry, action: &Action, config: &Config) {
@@ -242,9 +279,16 @@ impl Store {
         if let Some(object) = created(action) {
             self.created.entry(object).or_default().insert(key.clone());
         }
+        if let Some(object) = object(action) {
+            self.on.entry(object).or_default().insert(key.clone());
+        }
         self.actions.0.insert(key, Noted::new(entry, action.clone()));
-        let lost = shrink(&mut self.actions.0, config.max_facts);
-        self.lose(lost);
+        while self.actions.0.len() > config.max_facts {
+            let Some((key, noted)) = self.actions.0.pop_first() else { break };
+            self.lose(Some(key.0));
+            unlist(&mut self.created, created(&noted.fact), &key);
+            unlist(&mut self.on, object(&noted.fact), &key);
+        }
     }
 
     pub(crate) fn workload(&mut self, entry: &Entry, workload: &Workload, config: &Config) {
@@ -262,12 +306,9 @@ impl Store {
         }
         looks.0.insert(at, Noted::new(entry, workload.clone()));
         self.index.pod(workload);
-        if self.workloads.len() > config.max_facts {
-            let newest = |looks: &Looks| looks.0.keys().next_back().copied();
-            let oldest =
-                self.workloads.iter().min_by_key(|(uid, looks)| (newest(looks), *uid)).map(|(uid, _)| uid.clone());
-            let lost = oldest.and_then(|uid| self.workloads.remove(&uid)).and_then(|looks| newest(&looks));
-            self.lose(lost);
+        let newest = |looks: &Looks| looks.0.keys().next_back().copied();
+        for (_, looks) in crowd_out(&mut self.workloads, config.max_facts, newest) {
+            self.lose(newest(&looks));
         }
     }
 
@@ -280,8 +321,9 @@ impl Store {
             source.requests += row.requests;
             source.tls_seen |= row.tls.is_some();
             source.inbound |= row.direction == Direction::In;
-            source.serves.extend(row.server_name.clone());
-            source.pods.extend(row.pod.clone());
+            let lost = add(&mut source.serves, row.server_name.clone(), config.max_names)
+                + add(&mut source.pods, row.pod.clone(), config.max_names);
+            self.evicted += lost;
             self.row(entry, row, config);
         }
     }
@@ -299,7 +341,8 @@ impl Store {
         calls.first = calls.first.min(row.first);
         calls.last = calls.last.max(row.last);
         calls.requests += row.requests;
-        calls.names.extend(row.upstream_name.clone().filter(|name| !name.is_empty() && name != "-"));
+        let name = row.upstream_name.clone().filter(|name| !name.is_empty() && name != "-");
+        self.evicted += add(&mut calls.names, name, config.max_names);
         for answer in &row.answers {
             if answer.upstream.as_ref().is_some_and(|upstream| upstream.contains(',')) {
                 let (first, last) = calls.retried.unwrap_or((answer.first, answer.last));
@@ -309,10 +352,8 @@ impl Store {
             *span = (span.0.min(answer.first), span.1.max(answer.last));
         }
         self.index.call(row.direction, &row.peer, &calls.names);
-        if self.calls.len() > config.max_facts {
-            let oldest = self.calls.iter().min_by_key(|(key, calls)| (calls.last, *key)).map(|(key, _)| key.clone());
-            let lost = oldest.and_then(|key| self.calls.remove(&key)).map(|calls| calls.last);
-            self.lose(lost);
+        for (_, calls) in crowd_out(&mut self.calls, config.max_facts, |calls| calls.last) {
+            self.lose(Some(calls.last));
         }
         if row.direction == Direction::In {
             self.certificate(entry, row, config);
@@ -353,12 +394,11 @@ impl Store {
         fill(&mut seen.issuer, tls.issuer.as_ref().filter(|name| !name.is_empty()));
         fill(&mut seen.not_before, tls.not_before.as_ref());
         fill(&mut seen.not_after, tls.not_after.as_ref());
-        if self.shown.len() > config.max_facts {
-            let newest = |certificates: &Certificates| certificates.0.values().map(|shown| shown.last).max();
-            let oldest =
-                self.shown.iter().min_by_key(|(address, list)| (newest(list), *address)).map(|(a, _)| a.clone());
-            let lost = oldest.and_then(|address| self.shown.remove(&address)).and_then(|list| newest(&list));
-            self.lose(lost);
+        let lost = crowd_out(&mut shown.0, config.max_names, |shown| shown.last);
+        let newest = |list: &Certificates| list.0.values().map(|shown| shown.last).max();
+        let lost_lists = crowd_out(&mut self.shown, config.max_facts, newest);
+        for (_, shown) in lost.into_iter().chain(lost_lists.into_iter().flat_map(|(_, list)| list.0)) {
+            self.lose(Some(shown.last));
         }
     }
 
@@ -374,8 +414,11 @@ impl Store {
     }
 
     /// Takes a watermark. True when it is the source's first.
-    pub(crate) fn watermark(&mut self, mark: &Watermark) -> bool {
-        let source = self.sources.entry(mark.source.clone()).or_default();
+    pub(crate) fn watermark(&mut self, mark: &Watermark, config: &Config) -> bool {
+        if !self.admits(&mark.source, config) {
+            return false;
+        }
+        let source = self.known(&mark.source);
         let first = source.complete_to.is_none() && mark.complete_to.is_some();
         source.complete_to = source.complete_to.max(mark.complete_to);
         source.newest = source.newest.max(mark.newest);
@@ -389,7 +432,12 @@ impl Store {
             timeline.0 = timeline.0.split_off(&end);
         }
         self.actions.0 = self.actions.0.split_off(&end);
-        self.created.retain(|_, keys| keys.iter().any(|key| *key >= end));
+        let live = |keys: &mut BTreeSet<Key>| {
+            *keys = keys.split_off(&end);
+            !keys.is_empty()
+        };
+        self.created.retain(|_, keys| live(keys));
+        self.on.retain(|_, keys| live(keys));
         self.calls.retain(|_, calls| calls.last >= end.0);
         for certificates in self.shown.values_mut() {
             certificates.0.retain(|_, shown| shown.last >= end.0);
@@ -416,6 +464,11 @@ impl Store {
     }
 }
 
+/// The object that a request was about.
+fn object(action: &Action) -> Option<Object> {
+    Some((action.resource.clone(), action.namespace.clone()?, action.name.clone()?))
+}
+
 /// The run that a request created.
 fn created(action: &Action) -> Option<(String, String)> {
     let is = action.verb == "create" && action.resource.ends_with("runs") && action.subresource.is_none();
@@ -434,13 +487,15 @@ fn fill<T: Ord + Clone>(slot: &mut Option<T>, value: Option<&T>) {
     }
 }
 
-/// Drops the oldest beyond the limit; the time of the newest that was dropped.
-fn shrink<V>(map: &mut BTreeMap<Key, V>, limit: usize) -> Option<Time> {
-    let mut lost = None;
-    while map.len() > limit {
-        lost = map.pop_first().map(|((at, ..), _)| at);
+/// Takes a key that is gone out of an index.
+fn unlist<K: Ord>(index: &mut BTreeMap<K, BTreeSet<Key>>, at: Option<K>, key: &Key) {
+    let Some(at) = at else { return };
+    if let Some(keys) = index.get_mut(&at) {
+        keys.remove(key);
+        if keys.is_empty() {
+            index.remove(&at);
+        }
     }
-    lost
 }
 
 /// The kind of a fact that the fold keeps by line.

@@ -210,3 +210,20 @@ fn a_failure_that_goes_on_beyond_the_limit_keeps_its_record() {
     assert_eq!(episodes.iter().map(|episode| episode.count).collect::<Vec<_>>(), [9]);
     assert_eq!(correlator.evicted(), 6);
 }
+
+#[test]
+fn facts_of_too_many_sources_are_counted_and_not_folded() {
+    let mut correlator = Correlator::new(Config { max_sources: 1, ..Config::default() });
+    let mut second = failure(2, "10.0.0.9", noon());
+    second.body.source.name = "second".into();
+    let out = apply(&mut correlator, [failure(1, "10.0.0.9", noon()), second]);
+    assert_eq!((out.len(), correlator.evicted()), (1, 1));
+}
+
+#[test]
+fn records_beyond_the_limit_are_forgotten_and_counted() {
+    let mut correlator = Correlator::new(Config { max_records: 2, ..Config::default() });
+    let lines = (1..=3).map(|n| failure(n, &format!("10.0.0.{n}"), noon().plus_seconds(n.cast_signed())));
+    apply(&mut correlator, lines);
+    assert_eq!(correlator.evicted(), 1);
+}
