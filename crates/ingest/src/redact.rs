@@ -7,6 +7,9 @@
 //!
 //! Parse what comes out of here, not what went in: then no fact can hold what its payload does not.
 
+mod escaped;
+mod names;
+mod quote;
 mod spans;
 
 use std::borrow::Cow;
@@ -17,6 +20,7 @@ use model::entry::Redacted;
 use sha2::Sha256;
 
 use crate::persons;
+use names::Name;
 use spans::Finder;
 
 /// A secret found in some bytes.
@@ -33,29 +37,56 @@ pub struct Span {
 /// Anchor, rule, finder: the anchor is what the automaton looks for (in any case), the finder knows what follows.
 const RULES: &[(&str, &str, Finder)] = &[
     // Names of headers, keys, parameters and options whose value is the secret.
-    ("authorization", "authorization", Finder::Named),
-    ("cookie", "cookie", Finder::Named),
-    ("x-hub-signature", "signature", Finder::Named),
-    ("x-hub-signature-256", "signature", Finder::Named),
-    ("password", "password", Finder::Named),
-    ("passwd", "password", Finder::Named),
-    ("passphrase", "password", Finder::Named),
-    ("secret", "secret", Finder::Named),
-    ("token", "token", Finder::Named),
-    ("apikey", "api_key", Finder::Named),
-    ("api_key", "api_key", Finder::Named),
-    ("api-key", "api_key", Finder::Named),
-    ("access_key", "access_key", Finder::Named),
-    ("accesskey", "access_key", Finder::Named),
-    ("private_key", "private_key", Finder::Named),
-    ("privatekey", "private_key", Finder::Named),
+    ("authorization", "authorization", Finder::Named(Name::Plain)),
+    ("auth", "authorization", Finder::Named(Name::Short)),
+    ("cookie", "cookie", Finder::Named(Name::Plain)),
+    ("x-hub-signature", "signature", Finder::Named(Name::Plain)),
+    ("x-hub-signature-256", "signature", Finder::Named(Name::Plain)),
+    ("password", "password", Finder::Named(Name::Password)),
+    ("passwd", "password", Finder::Named(Name::Password)),
+    ("passphrase", "password", Finder::Named(Name::Password)),
+    ("pass", "password", Finder::Named(Name::ShortPassword)),
+    ("pwd", "password", Finder::Named(Name::ShortPassword)),
+    ("credential", "credential", Finder::Named(Name::Plain)),
+    ("secret", "secret", Finder::Named(Name::Secret)),
+    ("token", "token", Finder::Named(Name::Plain)),
+    ("apikey", "api_key", Finder::Named(Name::Plain)),
+    ("api_key", "api_key", Finder::Named(Name::Plain)),
+    ("api-key", "api_key", Finder::Named(Name::Plain)),
+    ("access_key", "access_key", Finder::Named(Name::Plain)),
+    ("accesskey", "access_key", Finder::Named(Name::Plain)),
+    ("private_key", "private_key", Finder::Named(Name::Plain)),
+    ("privatekey", "private_key", Finder::Named(Name::Plain)),
     ("?sig=", "query", Finder::Query),
     ("&sig=", "query", Finder::Query),
+    // `&` as Go's JSON and HTML write it.
+    ("u0026sig=", "query", Finder::Query),
+    (";sig=", "query", Finder::Query),
+    ("?code=", "query", Finder::Query),
+    ("&code=", "query", Finder::Query),
+    ("u0026code=", "query", Finder::Query),
+    (";code=", "query", Finder::Query),
     ("x-amz-signature=", "query", Finder::Query),
     ("x-goog-signature=", "query", Finder::Query),
+    // The first digit of an escaped letter.
+    ("%4", "escaped_name", Finder::PercentName),
+    ("%5", "escaped_name", Finder::PercentName),
+    ("%6", "escaped_name", Finder::PercentName),
+    ("%7", "escaped_name", Finder::PercentName),
+    ("\\u004", "escaped_name", Finder::JsonName),
+    ("\\u005", "escaped_name", Finder::JsonName),
+    ("\\u006", "escaped_name", Finder::JsonName),
+    ("\\u007", "escaped_name", Finder::JsonName),
     // Secrets with a form of their own.
     ("://", "url", Finder::Userinfo),
     ("bearer ", "authorization", Finder::Bearer),
+    ("bearer%20", "authorization", Finder::Bearer),
+    ("basic ", "authorization", Finder::Basic),
+    ("basic%20", "authorization", Finder::Basic),
+    (" -u ", "password", Finder::UserOption),
+    (" --user ", "password", Finder::UserOption),
+    ("\"-u\",", "password", Finder::UserOption),
+    ("\"--user\",", "password", Finder::UserOption),
     ("eyj", "jwt", Finder::Jwt),
     ("-----begin ", "private_key", Finder::Pem),
     ("akia", "aws", Finder::Shape { prefix: "AKIA", least: 16 }),
@@ -72,6 +103,8 @@ const RULES: &[(&str, &str, Finder)] = &[
     ("xoxa-", "slack", Finder::Shape { prefix: "xoxa-", least: 10 }),
     ("xoxr-", "slack", Finder::Shape { prefix: "xoxr-", least: 10 }),
     ("xoxs-", "slack", Finder::Shape { prefix: "xoxs-", least: 10 }),
+    ("sk_live_", "stripe", Finder::Shape { prefix: "sk_live_", least: 16 }),
+    ("rk_live_", "stripe", Finder::Shape { prefix: "rk_live_", least: 16 }),
     ("npm_", "npm", Finder::Shape { prefix: "npm_", least: 36 }),
     ("hvs.", "vault", Finder::Shape { prefix: "hvs.", least: 20 }),
 ];
@@ -96,21 +129,23 @@ impl Redactor {
 
     /// Every secret in the bytes, in order and without overlap.
     pub fn spans(&self, bytes: &[u8]) -> Vec<Span> {
-        let mut spans = Vec::new();
+        let mut spans: Vec<Span> = Vec::new();
         let mut covered = 0;
+        let mut budget = 4 * bytes.len();
         for found in self.anchors.find_iter(bytes) {
-            if found.start() < covered {
+            // Neither inside a secret nor in a mark of one.
+            if found.start() < covered || bytes[..found.start()].ends_with(b"[redacted:") {
                 continue;
             }
             let (_, rule, finder) = RULES[found.pattern().as_usize()];
-            finder.find(bytes, found.start(), found.end(), &mut |start, end| {
-                if start >= covered && end > start && !bytes[start..].starts_with(b"[redacted:") {
+            finder.find(bytes, found.start(), found.end(), &mut budget, &mut |start, end| {
+                if end > start && !bytes[start..].starts_with(b"[redacted:") {
                     spans.push(Span { start, end, rule });
-                    covered = end;
+                    covered = covered.max(end);
                 }
             });
         }
-        spans
+        in_order(spans)
     }
 
     /// The bytes without secrets, and how often each rule struck, sorted by rule. Borrowed when nothing was found.
@@ -138,6 +173,21 @@ impl Redactor {
         counts.sort_unstable_by(|a, b| a.rule.cmp(&b.rule));
         (Cow::Owned(out), counts)
     }
+}
+
+/// A value may stand before what says that it is one: brings the spans in order, and joins those that overlap.
+fn in_order(mut spans: Vec<Span>) -> Vec<Span> {
+    if !spans.is_sorted_by(|a, b| a.end <= b.start) {
+        spans.sort_by_key(|span| (span.start, std::cmp::Reverse(span.end)));
+        spans.dedup_by(|next, last| {
+            let overlap = next.start < last.end;
+            if overlap {
+                last.end = last.end.max(next.end);
+            }
+            overlap
+        });
+    }
+    spans
 }
 
 #[cfg(test)]

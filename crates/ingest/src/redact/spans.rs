@@ -1,16 +1,31 @@
 //! Where a secret begins and ends, given the anchor that announced it.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+
+use super::{
+    escaped,
+    names::{self, Name},
+};
+
 /// What follows an anchor.
 #[derive(Clone, Copy)]
 pub(super) enum Finder {
     /// The end of a name; its value comes after `:` or `=`, quoted or not.
-    Named,
+    Named(Name),
+    /// An escaped letter of a name in a query, which no honest sender escapes.
+    PercentName,
+    /// An escaped letter of a JSON name, likewise.
+    JsonName,
     /// A query parameter; the value follows at once.
     Query,
     /// `://`; the part of the address before `@` holds a password.
     Userinfo,
     /// The scheme word of a header's value; the token follows.
     Bearer,
+    /// The scheme word of a header's value; user and password in base64 follow.
+    Basic,
+    /// An option of a command; `user:password` follows.
+    UserOption,
     /// The beginning of a JSON Web Token.
     Jwt,
     /// The beginning of a PEM block, which matters when it is a private key.
@@ -20,13 +35,16 @@ pub(super) enum Finder {
 }
 
 /// Told start and end of a secret.
-type Found<'f> = &'f mut dyn FnMut(usize, usize);
+pub(super) type Found<'f> = &'f mut dyn FnMut(usize, usize);
 
 impl Finder {
-    /// Reports the secrets that belong to the anchor at `start..end`.
-    pub(super) fn find(self, bytes: &[u8], start: usize, end: usize, found: Found<'_>) {
+    /// Reports the secrets that belong to the anchor at `start..end`. `budget`: bytes that searches across objects may
+    /// still look at, so that a sender cannot make them look at everything again and again.
+    pub(super) fn find(self, bytes: &[u8], start: usize, end: usize, budget: &mut usize, found: Found<'_>) {
         match self {
-            Self::Named => named(bytes, end, found),
+            Self::Named(name) => names::find(name, bytes, start, end, budget, found),
+            Self::PercentName => escaped::percent(bytes, start, found),
+            Self::JsonName => escaped::json(bytes, start, found),
             Self::Query => found(end, unquoted_end(bytes, end)),
             Self::Userinfo => userinfo(bytes, start, end, found),
             Self::Bearer => {
@@ -35,12 +53,13 @@ impl Finder {
                     found(end, stop);
                 }
             }
+            Self::Basic => basic(bytes, end, found),
+            Self::UserOption => user_option(bytes, end, found),
             Self::Jwt => jwt(bytes, start, found),
             Self::Pem => pem(bytes, start, end, found),
             Self::Shape { prefix, least } => {
                 let stop = run(bytes, end, is_word);
-                let word_before = start > 0 && is_word(bytes[start - 1]);
-                if bytes[start..].starts_with(prefix.as_bytes()) && !word_before && stop - end >= least {
+                if bytes[start..].starts_with(prefix.as_bytes()) && begins_word(bytes, start) && stop - end >= least {
                     found(start, stop);
                 }
             }
@@ -49,12 +68,26 @@ impl Finder {
 }
 
 /// The end of the run of bytes that `accept`s, from `at`.
-fn run(bytes: &[u8], at: usize, accept: impl Fn(u8) -> bool) -> usize {
+pub(super) fn run(bytes: &[u8], at: usize, accept: impl Fn(u8) -> bool) -> usize {
     bytes[at..].iter().position(|b| !accept(*b)).map_or(bytes.len(), |n| at + n)
 }
 
-fn is_word(b: u8) -> bool {
+pub(super) fn is_word(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
+}
+
+/// No word goes on at `start`. The last letter of an escape (`\n`, `\x22`, `\u000a`, `%2F`) is none of the word behind it.
+pub(super) fn begins_word(bytes: &[u8], start: usize) -> bool {
+    let before = &bytes[start.saturating_sub(6)..start];
+    let escape = |mark: &[u8], digits: usize| {
+        let (head, tail) = before.split_at(before.len().saturating_sub(digits));
+        tail.len() == digits && head.ends_with(mark) && tail.iter().all(u8::is_ascii_hexdigit)
+    };
+    before.last().is_none_or(|b| !is_word(*b))
+        || (before.last().is_some_and(u8::is_ascii_lowercase) && before[..before.len() - 1].ends_with(b"\\"))
+        || escape(b"%", 2)
+        || escape(b"\\x", 2)
+        || escape(b"\\u", 4)
 }
 
 /// `token68` of RFC 9110 11.2.
@@ -62,151 +95,15 @@ fn is_token68(b: u8) -> bool {
     is_word(b) || matches!(b, b'.' | b'~' | b'+' | b'/' | b'=')
 }
 
-fn is_space(b: u8) -> bool {
+pub(super) fn is_space(b: u8) -> bool {
     matches!(b, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 /// End of a value that stands without quotes in an address, a command or a log line.
-fn unquoted_end(bytes: &[u8], at: usize) -> usize {
+pub(super) fn unquoted_end(bytes: &[u8], at: usize) -> usize {
     run(bytes, at, |b| {
         !is_space(b) && !matches!(b, b'&' | b'"' | b'\'' | b'\\' | b';' | b',' | b')' | b'}' | b'<' | b'>' | b'#')
     })
-}
-
-/// A JSON quote at some depth of JSON inside JSON: `"`, `\"`, `\\\"`, …
-#[derive(Clone, Copy)]
-struct Quote {
-    /// Backslashes before the `"`: 0, 1, 3, 7, …
-    backslashes: usize,
-}
-
-impl Quote {
-    /// The quote at `at` and the offset after it.
-    fn at(bytes: &[u8], at: usize) -> Option<(Self, usize)> {
-        let end = run(bytes, at, |b| b == b'\\');
-        let backslashes = end - at;
-        let known = (backslashes + 1).is_power_of_two() && backslashes < 16;
-        (known && bytes.get(end) == Some(&b'"')).then_some((Self { backslashes }, end + 1))
-    }
-
-    /// The same quote at `at`, and the offset after it.
-    fn again(self, bytes: &[u8], at: usize) -> Option<usize> {
-        Self::at(bytes, at).filter(|(quote, _)| quote.backslashes == self.backslashes).map(|(_, end)| end)
-    }
-
-    /// Offsets of the end of the string that began before `at`, and after its closing quote. A quote inside the
-    /// string is escaped once more, and one that is escaped less closes a string around it: then, and at the end of
-    /// the bytes, the string was cut off and ends there.
-    fn close(self, bytes: &[u8], at: usize) -> (usize, usize) {
-        let mut from = at;
-        while let Some(quote) = memchr::memchr(b'"', &bytes[from..]).map(|n| from + n) {
-            let escapes = bytes[at..quote].iter().rev().take_while(|b| **b == b'\\').count();
-            let inside = 2 * self.backslashes + 1;
-            match escapes % (inside + 1) {
-                level if level == inside => from = quote + 1,
-                level if level == self.backslashes => return (quote - self.backslashes, quote + 1),
-                _ => return (quote - escapes, quote - escapes),
-            }
-        }
-        (bytes.len(), bytes.len())
-    }
-}
-
-/// `"name": "value"`, `"name": ["value", …]`, `"name":"…","value":"…"` of a name that ends at `end`; `name=value`;
-/// `Name: value` for names of headers.
-fn named(bytes: &[u8], end: usize, found: Found<'_>) {
-    if let Some((quote, after)) = Quote::at(bytes, end) {
-        let colon = run(bytes, after, is_space);
-        match bytes.get(colon) {
-            Some(b':') => json_values(bytes, quote, colon + 1, found),
-            // The name is itself a value: `{"name":"password","type":"string","value":"…"}` of Tekton, Kubernetes.
-            Some(b',') => pair_value(bytes, quote, colon + 1, is_header(bytes, end), found),
-            _ => {}
-        }
-        return;
-    }
-    match bytes.get(end) {
-        Some(b'=') => match Quote::at(bytes, end + 1) {
-            // The quote may also end the string that this stands in; then none of a value follows.
-            Some((quote, value)) if bytes.get(value).is_some_and(|b| !is_space(*b) && !b",]}:".contains(b)) => {
-                found(value, quote.close(bytes, value).0);
-            }
-            _ => found(end + 1, unquoted_end(bytes, end + 1)),
-        },
-        // Only with a scheme or in a header: «invalid token: expired» is a message, not a secret.
-        Some(b':') if is_header(bytes, end) => {
-            let value = run(bytes, end + 1, |b| b == b' ');
-            found(value, run(bytes, value, |b| !matches!(b, b'\r' | b'\n' | b'"' | b'\'' | b'\\')));
-        }
-        _ => {}
-    }
-}
-
-/// The name that ends at `end` is one of a header that carries credentials.
-fn is_header(bytes: &[u8], end: usize) -> bool {
-    const HEADERS: [&str; 11] = [
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "set-cookie",
-        "x-hub-signature",
-        "x-hub-signature-256",
-        "x-secret-token",
-        "x-gitlab-token",
-        "private-token",
-        "x-api-key",
-        "x-vault-token",
-    ];
-    let begin = bytes[..end].iter().rposition(|b| !is_word(*b)).map_or(0, |n| n + 1);
-    HEADERS.iter().any(|name| bytes[begin..end].eq_ignore_ascii_case(name.as_bytes()))
-}
-
-/// One string, or every string of a flat list, from `at`.
-fn json_values(bytes: &[u8], quote: Quote, at: usize, found: Found<'_>) {
-    let mut at = run(bytes, at, is_space);
-    let list = bytes.get(at) == Some(&b'[');
-    if list {
-        at += 1;
-    }
-    loop {
-        at = run(bytes, at, |b| is_space(b) || (list && b == b','));
-        let Some(value) = quote.again(bytes, at) else { return };
-        let (stop, after) = quote.close(bytes, value);
-        found(value, stop);
-        if !list {
-            return;
-        }
-        at = after;
-    }
-}
-
-/// The string under `value`, which follows `name` (Tekton writes `type` between them); of a header also the second
-/// of a pair (`["Cookie","a=b"]`).
-fn pair_value(bytes: &[u8], quote: Quote, at: usize, header: bool, found: Found<'_>) {
-    let mut at = at;
-    for _ in 0..2 {
-        let Some(key) = quote.again(bytes, run(bytes, at, is_space)) else { return };
-        let (key_end, after) = quote.close(bytes, key);
-        let colon = run(bytes, after, is_space);
-        match bytes.get(colon) {
-            Some(b':') => {}
-            Some(b']') if header => return found(key, key_end),
-            _ => return,
-        }
-        match &bytes[key..key_end] {
-            b"value" => return json_values(bytes, quote, colon + 1, found),
-            b"type" => {
-                let Some(text) = quote.again(bytes, run(bytes, colon + 1, is_space)) else { return };
-                let (_, after) = quote.close(bytes, text);
-                let comma = run(bytes, after, is_space);
-                if bytes.get(comma) != Some(&b',') {
-                    return;
-                }
-                at = comma + 1;
-            }
-            _ => return,
-        }
-    }
 }
 
 /// `user:password@` after `scheme://`, of which the password goes; a long user name alone is a token.
@@ -223,9 +120,31 @@ fn userinfo(bytes: &[u8], start: usize, end: usize, found: Found<'_>) {
     }
 }
 
+/// Base64 of `user:password` (RFC 7617); a word that only looks like base64 has no colon in it.
+fn basic(bytes: &[u8], at: usize, found: Found<'_>) {
+    let stop = run(bytes, at, |b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='));
+    let text = bytes[at..stop.min(at + 1024)].trim_ascii_end();
+    let text = &text[..run(text, 0, |b| b != b'=')];
+    if STANDARD_NO_PAD.decode(text).is_ok_and(|user| user.contains(&b':') && user.is_ascii()) {
+        found(at, stop);
+    }
+}
+
+/// `user:password` behind `-u`: the password. Two numbers are a user and a group.
+fn user_option(bytes: &[u8], at: usize, found: Found<'_>) {
+    let at = at + usize::from(matches!(bytes.get(at), Some(b'\'' | b'"')));
+    let stop = unquoted_end(bytes, at);
+    if let Some(colon) = memchr::memchr(b':', &bytes[at..stop]).map(|n| at + n)
+        && !bytes[colon + 1..stop].starts_with(b"//")
+        && !bytes[colon + 1..stop].iter().all(u8::is_ascii_digit)
+    {
+        found(colon + 1, stop);
+    }
+}
+
 /// Three or five parts of base64url with dots between (RFC 7519, RFC 7516).
 fn jwt(bytes: &[u8], start: usize, found: Found<'_>) {
-    if !bytes[start..].starts_with(b"eyJ") || (start > 0 && (is_word(bytes[start - 1]) || bytes[start - 1] == b'.')) {
+    if !bytes[start..].starts_with(b"eyJ") || !begins_word(bytes, start) || bytes[..start].ends_with(b".") {
         return;
     }
     let header = run(bytes, start, is_word);

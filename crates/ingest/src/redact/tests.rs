@@ -65,6 +65,71 @@ fn secrets_are_found_wherever_they_are_written() {
 }
 
 #[test]
+fn unusual_spellings_hide_nothing() {
+    let github = "ghp_0123456789abcdefghijABCDEFGHIJ012345";
+    for before in ["\\n", "\\t", "\\u000a", "%20", "%2F", "\\x22", "\\\\n"] {
+        assert_eq!(found(&format!("a{before}{github}\"")), [(github.to_owned(), "github")], "{before}");
+    }
+    let jwt = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4eHh4In0.c2ln";
+    assert_eq!(found(&format!("auth\\n{jwt}")), [(jwt.to_owned(), "jwt")]);
+    for (text, secret) in [
+        (r"https://a.example/c?sv=1\u0026sig=s3cr3t\u0026x=1", "s3cr3t"),
+        ("GET /x?t%6Fken=s3cr3t&b HTTP/1.1", "s3cr3t"),
+        ("GET /x?pass=s3cr3t HTTP/1.1", "s3cr3t"),
+        ("GET /cb?a=b&code=s3cr3t HTTP/1.1", "s3cr3t"),
+        (r#"{"secretKey":"s3cr3t"}"#, "s3cr3t"),
+        (r#"{"tokenValue" : "s3cr3t"}"#, "s3cr3t"),
+        (r#"{"passwords":["s3cr3t"]}"#, "s3cr3t"),
+        (r#"{"credentials":"s3cr3t"}"#, "s3cr3t"),
+        (r#"{"name":"pwd","value":"s3cr3t"}"#, "s3cr3t"),
+        (r#"{"name":"DB_PASS","value":"s3cr3t"}"#, "s3cr3t"),
+        (r#"[{"value":"s3cr3t","name":"password"}]"#, "s3cr3t"),
+        (r#"[{"value":"s3\"cr3t", "type" : "string", "name":"git-token"}]"#, r#"s3\"cr3t"#),
+        (r#"{"m":"[{\"value\":\"s3cr3t\",\"key\":\"token\"}]"}"#, "s3cr3t"),
+        (r#"{"passw\u006frd":"s3cr3t"}"#, "s3cr3t"),
+        (r#"{"auths":{"r.example":{"auth":"s3cr3t"}}}"#, "s3cr3t"),
+        ("run --password s3cr3t --user bob", "s3cr3t"),
+        (r#"{"args":["--password","s3cr3t"]}"#, "s3cr3t"),
+        (r#"{"m":"run --db-token \"s3cr3t\""}"#, "s3cr3t"),
+        ("password: s3cr3t\n", "s3cr3t"),
+        ("password = s3cr3t\n", "s3cr3t"),
+        ("X-Auth-Token: s3cr3t\r\n", "s3cr3t"),
+        ("got Basic Ym9iOnMzY3IzdA== from", "Ym9iOnMzY3IzdA=="),
+        ("curl -u bob:s3cr3t https://h.example", "s3cr3t"),
+        (r#"["curl","-u","bob:s3cr3t"]"#, "s3cr3t"),
+        ("{'password': 's3 cr3t'}", "s3 cr3t"),
+        ("key sk_live_0123456789abcdefgh.", "sk_live_0123456789abcdefgh"),
+    ] {
+        let spans: Vec<_> = found(text).into_iter().map(|(text, _)| text).collect();
+        assert_eq!(spans, [secret], "{text}");
+    }
+}
+
+#[test]
+fn the_data_of_secret_objects_go_whatever_they_are_called() {
+    for text in [
+        r#"{"kind":"Secret","metadata":{"name":"n"},"data":{"a":"S1","b":"S2"},"type":"Opaque"}"#,
+        r#"{"apiVersion":"v1", "data":{"a":"S1"}, "kind":"Secret","stringData":{"b":"S2"},"type":"Opaque"}"#,
+        r#"{"items":[{"data":{"keep":"it"},"kind":"ConfigMap"},{"data":{"a":"S1","x":null,"b":"S2"},"kind": "Secret"}]}"#,
+        r#"{"kind":"SecretList","items":[{"data":{"a":"S1"}},{"data":{"b":"S2"}}]}"#,
+        r#"{"last-applied":"{\"data\":{\"a\":\"S1\",\"b\":\"S2\"},\"kind\":\"Secret\"}"}"#,
+    ] {
+        assert_eq!(found(text), [("S1".to_owned(), "secret"), ("S2".to_owned(), "secret")], "{text}");
+    }
+    let jwt = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4eHh4In0.c2ln";
+    let inside = format!(r#"{{"data":{{"a":"x {jwt} y"}},"kind":"Secret"}}"#);
+    assert_eq!(found(&inside), [(format!("x {jwt} y"), "secret")], "the larger span stands");
+}
+
+#[test]
+fn searches_across_objects_end() {
+    let begin = std::time::Instant::now();
+    let text = format!("{{{}", r#""kind":"Secret","#.repeat(100_000));
+    assert_eq!(found(&text), []);
+    assert!(begin.elapsed().as_secs() < 20, "every kind looked at the whole text");
+}
+
+#[test]
 fn identifiers_and_messages_stay() {
     for text in [
         "spiffe://prod.example/ns/ci/sa/token-reader",
@@ -79,6 +144,10 @@ fn identifiers_and_messages_stay() {
         r#"{"token":"","password":null,"message":"b4d0c0de9a8b7c6d5e4f30211203f4e5d6c7b8a9"}"#,
         "unfinished \"password\":\"",
         "asiaASIA ghp_short",
+        r#"{"secretKeyRef":{"name":"db","key":"x"},"bypass":"no","compass=":1,"author":"bob","passed":"12","statusCode":"200"}"#,
+        "docker run -u 1000:1000 x, Basic authentication failed, exit code=1, basic ",
+        r#"{"ownerReferences":[{"kind":"Secret","name":"n"}],"data":{"keep":"it"},"kind":"ConfigMap"}"#,
+        r#"[{"value":"main","name":"branch"},{"value":"x","name":"token-reader"}]"#,
     ] {
         assert_eq!(found(text), [], "{text}");
         let (out, counts) = redactor().redact(text.as_bytes());
@@ -105,7 +174,7 @@ proptest::proptest! {
     /// Whatever arrives: spans are in order and inside, and what was valid JSON stays valid JSON.
     #[test]
     fn spans_are_in_order_and_json_stays_valid(parts in proptest::collection::vec(
-        proptest::sample::select(vec!["\"", "\\\"", "\\\\", "{", "}", "[", "]", ":", ",", "token", "password", "=", "Authorization: ", "https://", "a:b@", "eyJhbGciOiJS", ".", "x", "\n", " ", "-----BEGIN RSA PRIVATE KEY-----", "\u{e9}", "name", "value"]), 0..40)) {
+        proptest::sample::select(vec!["\"", "\\\"", "\\\\", "{", "}", "[", "]", ":", ",", "token", "password", "=", "Authorization: ", "https://", "a:b@", "eyJhbGciOiJS", ".", "x", "\n", " ", "-----BEGIN RSA PRIVATE KEY-----", "\u{e9}", "name", "value", "kind", "Secret", "data", "--", "'", "\\u006f", "%6F", "?", " -u ", "basic "]), 0..40)) {
         let text = parts.concat();
         for text in [text.clone(), serde_json::json!({"password": text, "m": [text]}).to_string(), serde_json::json!({"m": serde_json::json!({"k": text, "token": text}).to_string()}).to_string()] {
             let mut last = 0;
