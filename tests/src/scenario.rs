@@ -30,7 +30,7 @@ use model::{
     entry::{Place, Stamp},
     handshake::{Failure, Handshake, Layer, Side},
     identity::{Actor, DEFAULT_CLUSTER, Declared, PersonRef, Serial, SourceKind, Submitter},
-    own::{Heartbeat, Import, Watermark},
+    own::{Gap, Heartbeat, Import, Watermark},
     run::{ArtifactClaim, ChildRef, CommitClaim, Envelope, Parent, Run, RunAccount, RunKind, RunState},
     workload::{ContainerImage, Owner, Workload},
 };
@@ -159,6 +159,7 @@ fn entry(line: &str, index: u64) -> Result<Entry, String> {
         "workload" => (source("k8s-objects:kubectl")?, workload(&words, at)?),
         "action" => (source("k8s-audit:api-server")?, action(&words, at)?),
         "import" => (source(words.at(2)?)?, import(&words, at)?),
+        "gap" => (ours(), gap(&words)?),
         "heartbeat" => (ours(), heartbeat(&words, at)?),
         other => return Err(format!("`{other}` is no kind of entry")),
     };
@@ -429,7 +430,7 @@ fn action(words: &Words, at: Time) -> Result<Fact, String> {
     }))
 }
 
-/// `import SOURCE levels=info,error lines= understood= complete=`
+/// `import SOURCE levels=info,error lines= understood= opaque= complete=`
 fn import(words: &Words, at: Time) -> Result<Fact, String> {
     let levels = words.get("levels").unwrap_or_default();
     let levels = levels.split(',').filter(|level| !level.is_empty()).map(|level| (level.to_owned(), 1)).collect();
@@ -437,12 +438,24 @@ fn import(words: &Words, at: Time) -> Result<Fact, String> {
         lines: words.number("lines")?.unwrap_or(1),
         understood: words.number("understood")?.unwrap_or(0),
         passed: 0,
-        opaque: 0,
+        opaque: words.number("opaque")?.unwrap_or(0),
         levels,
         oldest: Some(at),
         newest: Some(at),
         complete_to: words.time("complete")?,
         taken: None,
+    }))
+}
+
+/// `gap SOURCE WHAT from= to=`
+fn gap(words: &Words) -> Result<Fact, String> {
+    Ok(Fact::Gap(Gap {
+        what: words.at(3)?.into(),
+        source: Some(source(words.at(2)?)?),
+        count: None,
+        from: words.time("from")?,
+        to: words.time("to")?,
+        detail: String::new(),
     }))
 }
 

@@ -105,9 +105,10 @@ impl Case<'_> {
             || levels.is_some_and(|levels| ["notice", "info", "debug"].iter().any(|level| levels.contains_key(*level)))
     }
 
-    /// True when nothing of the source up to that moment can be missing.
-    pub(crate) fn complete(&self, source: &SourceId, to: Time) -> bool {
-        self.store.sources.get(source).and_then(|known| known.complete_to).is_some_and(|mark| mark >= to)
+    /// True when nothing of the source between two moments can be missing.
+    pub(crate) fn complete(&self, source: &SourceId, from: Time, to: Time) -> bool {
+        let mark = self.store.sources.get(source).and_then(|known| known.complete_to);
+        mark.is_some_and(|mark| mark >= to) && !self.store.lost(source, from, to)
     }
 
     /// The caller's address, when a line says it.
@@ -127,16 +128,18 @@ impl Case<'_> {
             .map(|shown| (shown.first, shown.entry))
     }
 
-    /// Every line that the called side's access log wrote is accounted for, so that what is not in it did not happen.
+    /// Every line that the called side's access log wrote up to the end of the episode is accounted for, so that what is
+    /// not in it did not happen: read, understood, and folded into rows.
     pub(crate) fn access_log_is_whole(&self) -> bool {
         let mut logs = self.store.siblings(&self.episode.key.source, SourceKind::NginxAccess);
         logs.retain(|log| self.store.sources[log].understood > 0);
-        !logs.is_empty()
-            && logs.iter().all(|log| {
-                let known = &self.store.sources[log];
-                known.requests >= known.understood
-            })
-            && logs.iter().any(|log| self.store.sources[log].tls_seen)
+        let whole = |log: &SourceId| {
+            let known = &self.store.sources[log];
+            known.opaque == 0
+                && known.requests >= known.understood
+                && self.complete(log, Time(i64::MIN), self.episode.last)
+        };
+        logs.iter().all(whole) && logs.iter().any(|log| self.store.sources[log].tls_seen)
     }
 }
 

@@ -104,7 +104,10 @@ impl Fold {
     /// Folds one entry of this cluster; appends the revisions of records that it brought about.
     pub(crate) fn apply(&mut self, entry: &Entry, out: &mut Vec<Record>) {
         let moved = self.begin(&entry.stamp);
-        if self.store.admits(&entry.body.source, &self.config) {
+        if let Fact::Gap(gap) = &entry.body.fact {
+            self.store.gap(entry, gap, &self.config);
+            self.touched_from(gap.from.or(gap.to).unwrap_or(entry.body.observed_at));
+        } else if self.store.admits(&entry.body.source, &self.config) {
             self.fold(entry, out);
         }
         self.end(&entry.stamp, entry.index, moved, out);

@@ -106,7 +106,8 @@ impl Correlator {
     /// Folds one entry; appends the revisions of records that it brought about. Entries come in order of their index.
     ///
     /// Each goes to the fold of its source's cluster. A heartbeat speaks of all sources: every fold gets it, with the
-    /// marks of its own cluster alone, since waiting is counted from heartbeat to heartbeat.
+    /// marks of its own cluster alone, since waiting is counted from heartbeat to heartbeat. A gap is its source's, or
+    /// everybody's when it names none.
     pub fn apply(&mut self, entry: &Entry, out: &mut Vec<Record>) {
         match &entry.body.fact {
             Fact::Heartbeat(heartbeat) => {
@@ -118,8 +119,13 @@ impl Correlator {
                     fold.beat(&entry.stamp, entry.index, own, out);
                 }
             }
-            _ => {
-                if let Some(fold) = self.fold(&entry.body.source.cluster) {
+            Fact::Gap(gap) if gap.source.is_none() => {
+                self.clusters.values_mut().for_each(|fold| fold.apply(entry, out));
+            }
+            fact => {
+                let source = if let Fact::Gap(gap) = fact { gap.source.as_ref() } else { None };
+                let cluster = &source.unwrap_or(&entry.body.source).cluster;
+                if let Some(fold) = self.fold(cluster) {
                     fold.apply(entry, out);
                 }
             }

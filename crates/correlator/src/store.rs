@@ -13,7 +13,7 @@ use model::{
     edges::{Direction, EdgeRow, Edges},
     entry::Place,
     identity::{Declared, SourceKind},
-    own::{Import, Watermark},
+    own::{Gap, Import, Watermark},
     workload::Workload,
 };
 use serde::{Deserialize, Serialize};
@@ -86,6 +86,8 @@ pub(crate) struct Source {
     pub(crate) signs: bool,
     /// Lines that its imports say were understood, and requests that its rows stand for: equal when nothing is missing.
     pub(crate) understood: u64,
+    /// Lines that could not be read.
+    pub(crate) opaque: u64,
     pub(crate) requests: u64,
     /// Nothing of it before this moment is missing.
     pub(crate) complete_to: Option<Time>,
@@ -144,6 +146,9 @@ pub(crate) struct Store {
     pub(crate) evicted: u64,
     #[serde(with = "pairs")]
     pub(crate) sources: BTreeMap<SourceId, Source>,
+    /// Stretches of time of which lines of a source are lost; without a source, of all.
+    #[serde(with = "pairs")]
+    gaps: BTreeMap<Option<SourceId>, BTreeSet<(Time, Time)>>,
     /// Sources that told something since what they cannot show was last looked at.
     pub(crate) changed: BTreeSet<SourceId>,
     #[serde(with = "pairs")]
@@ -408,9 +413,35 @@ impl Store {
             *source.levels.entry(level.clone()).or_default() += n;
         }
         source.understood += import.understood;
+        source.opaque += import.opaque;
         for at in [import.oldest, import.newest].into_iter().flatten() {
             self.passed(entry, at);
         }
+    }
+
+    /// Lines of a source, or of all, are lost. Without a beginning it is the last line that was read of the source.
+    pub(crate) fn gap(&mut self, entry: &Entry, gap: &Gap, config: &Config) {
+        let to = gap.to.unwrap_or(entry.body.observed_at);
+        let newest = gap.source.as_ref().and_then(|source| self.sources.get(source)).and_then(|known| known.newest);
+        let from = gap.from.or(newest).unwrap_or(Time(i64::MIN)).min(to);
+        if self.gaps.len() >= config.max_sources && !self.gaps.contains_key(&gap.source) {
+            self.evicted += 1;
+            return;
+        }
+        let gaps = self.gaps.entry(gap.source.clone()).or_default();
+        gaps.insert((from, to));
+        while gaps.len() > config.max_names {
+            // The two oldest become one that holds both: no evidence is made of what is lost.
+            let (Some(first), Some(second)) = (gaps.pop_first(), gaps.pop_first()) else { break };
+            gaps.insert((first.0, first.1.max(second.1)));
+            self.evicted += 1;
+        }
+    }
+
+    /// Lines of the source between two moments may be lost.
+    pub(crate) fn lost(&self, source: &SourceId, from: Time, to: Time) -> bool {
+        let gaps = [self.gaps.get(&Some(source.clone())), self.gaps.get(&None)];
+        gaps.into_iter().flatten().flatten().any(|(begin, end)| *begin <= to && from <= *end)
     }
 
     /// Takes a watermark. True when it is the source's first.

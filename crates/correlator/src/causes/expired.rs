@@ -145,7 +145,8 @@ fn not_renewed(
         }
         return finding.lacks(format!("which of {cause} and {other} kept the agent from renewing"), agent);
     }
-    let joined = last.filter(|_| life.is_some());
+    let lost = last.is_some_and(|last| store.lost(agent_id, last.at, end));
+    let joined = last.filter(|_| life.is_some() && !lost);
     let standing = if joined.is_some() { Standing::Established } else { Standing::Consistent };
     let mut finding = says_issue(Finding::new(*cause, standing));
     for (n, (at, entry, step)) in lines.iter().enumerate() {
@@ -160,6 +161,8 @@ fn not_renewed(
     if let Some(last) = joined {
         let why = format!("nothing was issued for {id} after {}", last.at);
         finding = finding.rules_out(Cause::NotReloaded, why, vec![last.entry]);
+    } else if lost {
+        finding = finding.lacks(format!("lines of it between its last certificate and {end}"), agent);
     } else {
         finding = finding
             .lacks(format!("the lifetime of certificates of {id}"), "SPIRE server at level debug, or two renewals");
@@ -254,7 +257,7 @@ fn not_in_use(case: &Case<'_>, id: &str, address: &str, holder: &str, newer: &Is
             .asking(log);
     }
     // Absence counts up to the watermark only: without one, the log itself must go on beyond the failures' start.
-    if !case.complete(log, case.episode.first) {
+    if !case.complete(log, from, case.episode.first) {
         return issued(Finding::undetermined())
             .lacks(format!("that nothing of it is missing up to {}", case.episode.first), named(log))
             .asking(log);
