@@ -2,13 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{SourceId, Time, action::Action, credential::Credential, edges::Direction, identity::SourceKind};
+use model::{
+    SourceId, Time, action::Action, credential::Credential, edges::Direction, identity::SourceKind, time::SECOND,
+};
 
 use crate::{
     index::{Issue, Signature},
     store::{Calls, Looks, Noted, Object, Store},
     topology::host,
 };
+
+/// From the issue of a certificate to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    /// The shortest that the lines prove, in nanoseconds.
+    pub(crate) nanos: i64,
+    /// The identity's own lines prove it. Another's is a guess, and carries no more than `consistent`.
+    pub(crate) own: bool,
+}
 
 impl Store {
     /// Requests that created that object of Tekton.
@@ -45,9 +56,16 @@ impl Store {
         self.index.issues.get(id).into_iter().flatten().collect()
     }
 
-    /// Nanoseconds from issue to end, the shortest that the lines prove: for this identity, else for any.
-    pub(crate) fn lifetime(&self, id: &str) -> Option<i64> {
-        self.lifetime_of(id).or_else(|| self.index.issues.keys().filter_map(|id| self.lifetime_of(id)).min())
+    /// How long certificates of an identity live: by its own lines, else as those of all other identities when they
+    /// agree.
+    pub(crate) fn lifetime(&self, id: &str) -> Option<Life> {
+        if let Some(nanos) = self.lifetime_of(id) {
+            return Some(Life { nanos, own: true });
+        }
+        let mut known = self.index.issues.keys().filter_map(|id| self.lifetime_of(id));
+        let first = known.next()?;
+        let (least, most) = known.fold((first, first), |(least, most), life| (least.min(life), most.max(life)));
+        (most - least <= 2 * SECOND).then_some(Life { nanos: least, own: false })
     }
 
     /// From signatures, and from what renewals say of the end of the one before.

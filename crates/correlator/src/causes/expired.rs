@@ -18,12 +18,16 @@ use model::{
 use crate::{
     finding::{Case, Finding, named},
     index::{Issue, is_issue},
+    queries::Life,
     store::Store,
     topology::{Known, same_unit},
 };
 
 /// Times of NGINX are cut to the second, and a certificate's end too.
 const SLACK: i64 = 2;
+
+/// Who knows how long certificates live.
+const LIFETIME: &str = "SPIRE server at level debug, or two renewals";
 
 pub(crate) fn expired(case: &Case<'_>) -> Finding {
     let episode = case.episode;
@@ -55,7 +59,7 @@ fn decide(case: &Case<'_>, known: &Known, address: &str, holder: &str) -> Findin
     let id = known.spiffe_id.as_str();
     let issues = store.issues(id);
     let life = store.lifetime(id);
-    let end_of = |issue: &Issue| life.map(|life| Time(issue.at.0 + life));
+    let end_of = |issue: &Issue| life.map(|life| Time(issue.at.0 + life.nanos));
     let valid = |issue: &Issue| end_of(issue).is_some_and(|end| end > first.plus_seconds(SLACK));
     let newer = issues.iter().copied().filter(|issue| issue.at <= first).find(|issue| valid(issue));
     let before = |newer: &Issue| issues.iter().rev().find(|issue| issue.at < newer.at).copied();
@@ -83,6 +87,12 @@ fn decide(case: &Case<'_>, known: &Known, address: &str, holder: &str) -> Findin
             };
             // The renewal that ends the stall names the end of the old certificate, and so proves the gap.
             let gap = issues.iter().find(|issue| issue.at > first && issue.replaced.is_some_and(|end| end < issue.at));
+            if let Some(last) = last.filter(|_| life.is_none() && gap.is_none()) {
+                return Finding::undetermined()
+                    .context(last.at, last.entry, format!("last certificate issued for {id}"))
+                    .lacks(format!("the lifetime of certificates of {id}"), LIFETIME)
+                    .asking(&agent);
+            }
             let end = last.and_then(&end_of).or(gap.and_then(|issue| issue.replaced)).unwrap_or(first).min(first);
             let mut finding = not_renewed(case, id, &agent, last, life, end);
             if let Some(issue) = gap {
@@ -97,6 +107,10 @@ fn decide(case: &Case<'_>, known: &Known, address: &str, holder: &str) -> Findin
             finding
         }
     };
+    if life.is_some_and(|life| !life.own) && finding.cause.standing == Standing::Established {
+        finding.cause.standing = Standing::Consistent;
+        finding = finding.lacks(format!("the lifetime of certificates of {id}"), LIFETIME);
+    }
     let agent = finding.agent.clone().or_else(|| newer.map(|newer| newer.agent.clone()));
     finding.agent.clone_from(&agent);
     match agent {
@@ -111,7 +125,7 @@ fn not_renewed(
     id: &str,
     agent_id: &SourceId,
     last: Option<&Issue>,
-    life: Option<i64>,
+    life: Option<Life>,
     end: Time,
 ) -> Finding {
     let store = case.store;
@@ -146,7 +160,7 @@ fn not_renewed(
         return finding.lacks(format!("which of {cause} and {other} kept the agent from renewing"), agent);
     }
     let lost = last.is_some_and(|last| store.lost(agent_id, last.at, end));
-    let joined = last.filter(|_| life.is_some() && !lost);
+    let joined = last.filter(|_| life.is_some_and(|life| life.own) && !lost);
     let standing = if joined.is_some() { Standing::Established } else { Standing::Consistent };
     let mut finding = says_issue(Finding::new(*cause, standing));
     for (n, (at, entry, step)) in lines.iter().enumerate() {
@@ -164,8 +178,7 @@ fn not_renewed(
     } else if lost {
         finding = finding.lacks(format!("lines of it between its last certificate and {end}"), agent);
     } else {
-        finding = finding
-            .lacks(format!("the lifetime of certificates of {id}"), "SPIRE server at level debug, or two renewals");
+        finding = finding.lacks(format!("the lifetime of certificates of {id}"), LIFETIME);
     }
     match cause {
         Cause::TokenNotRotated => {

@@ -12,6 +12,7 @@ use model::{
 
 use crate::{
     finding::{Case, Finding},
+    index::Issue,
     store::Shown,
     topology::host,
 };
@@ -46,13 +47,19 @@ pub(crate) fn bundle(case: &Case<'_>) -> Finding {
         .filter(|(at, ..)| *at >= from)
         .max_by_key(|(at, entry, _)| (*at, *entry));
     let changed = issuer_changed(case, peer.unwrap_or_default());
+    if let Some((at, entry, step)) = rotation {
+        finding = finding.supports(at, entry, step.message.lossy().chars().take(160).collect::<String>());
+    }
+    if let Some((at, entry)) = changed {
+        finding = finding.supports(at, entry, "the peer's certificates have a new issuer");
+    }
     match (rotation, changed) {
-        (Some((at, entry, step)), _) => {
-            let says: String = step.message.lossy().chars().take(512).collect();
-            finding = finding.supports(at, entry, says);
-            finding.cause.standing = Standing::Established;
+        // Authorities change every day: it counts when the certificates that were presented come of the new one.
+        (Some(_), Some(_)) => finding.cause.standing = Standing::Established,
+        (Some(_), None) => {
+            finding = finding.lacks("that the peer's certificates have a new issuer", "issuers in access lines");
         }
-        (None, Some((at, entry))) => finding = finding.supports(at, entry, "the peer's certificates have a new issuer"),
+        (None, Some(_)) => {}
         (None, None) => {
             finding =
                 finding.lacks("a change of the certificate authority", "SPIRE server log, or issuers in access lines");
@@ -96,9 +103,9 @@ pub(crate) fn not_yet_valid(case: &Case<'_>) -> Finding {
     let mut during: Vec<&Shown> = shown.filter(|shown| episode.overlaps(shown.first, shown.last, 5)).collect();
     during.sort_by_key(|shown| (shown.first, shown.entry));
     for shown in &during {
-        if let Some((at, entry)) = issued(case, shown).filter(|(at, _)| *at > shown.first.plus_seconds(2)) {
+        if let Some((at, entry, standing)) = issued(case, shown).filter(|(at, ..)| *at > shown.first.plus_seconds(2)) {
             let early = (at - shown.first) / SECOND;
-            return Finding::established(Cause::ClockSkew)
+            return Finding::new(Cause::ClockSkew, standing)
                 .supports(
                     shown.first,
                     shown.entry,
@@ -136,17 +143,18 @@ pub(crate) fn not_yet_valid(case: &Case<'_>) -> Finding {
     }
 }
 
-/// When SPIRE issued the certificate: by its serial, or by its end (forward join).
-fn issued(case: &Case<'_>, shown: &Shown) -> Option<(Time, u64)> {
+/// When SPIRE issued the certificate: by its serial, or by its end (forward join), and how well that stands.
+fn issued(case: &Case<'_>, shown: &Shown) -> Option<(Time, u64, Standing)> {
     let store = case.store;
     let whose = store.whose(shown)?;
     if let Some(signed) = shown.serial.as_deref().and_then(|serial| store.signed(serial)) {
-        return Some((signed.at, signed.entry));
+        return Some((signed.at, signed.entry, Standing::Established));
     }
     let life = store.lifetime(&whose.spiffe_id)?;
     let end = shown.not_after?;
-    let hit = store.issues(&whose.spiffe_id).into_iter().find(|issue| ((end - issue.at) - life).abs() <= 2 * SECOND);
-    hit.map(|issue| (issue.at, issue.entry))
+    let ends = |issue: &&Issue| ((end - issue.at) - life.nanos).abs() <= 2 * SECOND;
+    let hit = store.issues(&whose.spiffe_id).into_iter().find(ends)?;
+    Some((hit.at, hit.entry, if life.own { Standing::Established } else { Standing::Consistent }))
 }
 
 /// The peer sent an alert: what it says about itself or us, as far as it can be believed.
@@ -157,7 +165,9 @@ pub(crate) fn alert(case: &Case<'_>) -> Finding {
             .lacks(format!("why the peer refused ({what})"), "log of the peer: peers choose alerts freely")
     };
     match (case.episode.key.alert, side) {
-        (Some(70), _) => Finding::established(Cause::ProtocolMismatch),
+        // Peers choose alerts freely: none of them is proof.
+        (Some(70), _) => Finding::consistent(Cause::ProtocolMismatch)
+            .lacks("which versions both sides offer", "NGINX configuration of both sides"),
         (Some(71), _) => Finding::consistent(Cause::NoSharedCipher),
         (Some(116), Side::Client) => Finding::consistent(Cause::NoCertificateConfiguration)
             .lacks("whether a certificate is configured for this upstream", "NGINX configuration of the calling side"),
