@@ -8,6 +8,7 @@
 mod cdevents;
 mod payload;
 mod recorded;
+mod redact;
 
 use std::borrow::Cow;
 
@@ -19,7 +20,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 pub use payload::{payload, read_payload};
-pub use recorded::{parse, redact};
+pub use recorded::parse;
+pub use redact::{redact_payload, redact_recorded};
 
 use crate::{
     Context, Draft, PersonSeen,

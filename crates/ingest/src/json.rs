@@ -192,6 +192,34 @@ impl<'de: 'a, 'a, V: Deserialize<'de>> Deserialize<'de> for Map<'a, V> {
     }
 }
 
+/// Calls `f` with every member of an object, also with those of equal keys, or with every item of a list, as far as the
+/// text is JSON.
+pub(crate) fn for_each<'de>(
+    text: &'de [u8],
+    f: impl FnMut(Option<Cow<'de, str>>, &'de RawValue),
+) -> serde_json::Result<()> {
+    struct Each<F>(F);
+    impl<'de, F: FnMut(Option<Cow<'de, str>>, &'de RawValue)> Visitor<'de> for Each<F> {
+        type Value = ();
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object or a list")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+            while let Some(item) = seq.next_element()? {
+                (self.0)(None, item);
+            }
+            Ok(())
+        }
+        fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+            while let Some((key, value)) = map.next_entry::<Str<'de>, _>()? {
+                (self.0)(key.0, value);
+            }
+            Ok(())
+        }
+    }
+    serde_json::Deserializer::from_slice(text).deserialize_any(Each(f))
+}
+
 /// The string that a raw value is, or `None` if it is something else.
 pub(crate) fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Str<'_>>(raw.get()).ok().and_then(|text| text.0)

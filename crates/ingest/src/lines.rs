@@ -187,7 +187,7 @@ pub fn take<'a>(
 ) -> Taken<'a> {
     let (payload, redacted) = match format {
         // Their bodies are encoded, so the general rules do not see into them.
-        Format::CloudEvents => cloudevents::redact(bytes, redactor),
+        Format::CloudEvents => cloudevents::redact_recorded(bytes, redactor),
         _ => redactor.redact(bytes),
     };
     let spans = match &payload {

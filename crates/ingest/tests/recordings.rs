@@ -151,7 +151,7 @@ fn recorded_secrets_are_redacted() {
     let mut met = 0;
     for fixture in ["tekton-1.9.jsonl.gz", "tekton-1.15.jsonl.gz"] {
         for line in lines(fixture) {
-            let (clean, counts) = cloudevents::redact(line.as_bytes(), &redactor);
+            let (clean, counts) = cloudevents::redact_recorded(line.as_bytes(), &redactor);
             let (before, after) = (body(line.as_bytes()), body(&clean));
             for secret in SECRETS {
                 met += usize::from(memchr::memmem::find(&before, secret).is_some());

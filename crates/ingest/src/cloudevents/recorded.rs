@@ -2,18 +2,14 @@
 //! "body_b64", "answered"}`. Headers are a list of pairs or an object. A line gives the drafts that the delivery
 //! itself would have given.
 
-use std::borrow::Cow;
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use model::entry::Redacted;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
     Context, Draft, Outcome, PersonSeen,
     json::{self, List, Map, Str},
-    redact::Redactor,
 };
 
 /// Most headers of one recorded delivery.
@@ -48,51 +44,6 @@ pub fn parse(line: &[u8], context: &Context<'_>, out: &mut Vec<Draft>, persons: 
             Outcome::Understood
         }
         Err(error) => Outcome::Opaque("not_base64", error.to_string()),
-    }
-}
-
-/// Redacts a recorded delivery or several: inside `body_b64` too, where the general rules do not see. A body in
-/// which something was found is encoded again, every other byte stays.
-pub fn redact<'a>(lines: &'a [u8], redactor: &Redactor) -> (Cow<'a, [u8]>, Vec<Redacted>) {
-    const KEY: &[u8] = b"\"body_b64\"";
-    let mut opened: Vec<u8> = Vec::new();
-    let mut counts: Vec<Redacted> = Vec::new();
-    let mut copied = 0;
-    for key in memchr::memmem::find_iter(lines, KEY) {
-        let value = key + KEY.len();
-        let Some(quote) = lines[value..].iter().position(|b| !matches!(b, b' ' | b':')).map(|n| value + n) else {
-            break;
-        };
-        if lines[quote] != b'"' {
-            continue;
-        }
-        let Some(end) = memchr::memchr(b'"', &lines[quote + 1..]).map(|n| quote + 1 + n) else { break };
-        let Ok(body) = STANDARD.decode(&lines[quote + 1..end]) else { continue };
-        let (clean, found) = redactor.redact(&body);
-        if found.is_empty() {
-            continue;
-        }
-        opened.extend_from_slice(&lines[copied..=quote]);
-        opened.extend_from_slice(STANDARD.encode(clean).as_bytes());
-        copied = end;
-        add(&mut counts, found);
-    }
-    if copied == 0 {
-        return redactor.redact(lines);
-    }
-    opened.extend_from_slice(&lines[copied..]);
-    let (outside, found) = redactor.redact(&opened);
-    add(&mut counts, found);
-    (Cow::Owned(outside.into_owned()), counts)
-}
-
-/// Adds counts, keeping the order by rule.
-fn add(counts: &mut Vec<Redacted>, more: Vec<Redacted>) {
-    for count in more {
-        match counts.binary_search_by(|known| known.rule.cmp(&count.rule)) {
-            Ok(at) => counts[at].n += count.n,
-            Err(at) => counts.insert(at, count),
-        }
     }
 }
 
