@@ -12,7 +12,7 @@ use model::{
 
 use crate::{
     book::Draft,
-    episode::{plural, record_id},
+    episode::{plural, record_id, source_key},
     handshakes::World,
     store::Key,
 };
@@ -52,7 +52,7 @@ impl World<'_> {
         Some(Draft {
             id: record_id(&[
                 b"credential.rotated",
-                source.to_string().as_bytes(),
+                &source_key(source),
                 spiffe_id.as_bytes(),
                 at.to_string().as_bytes(),
             ]),
@@ -148,7 +148,7 @@ impl World<'_> {
         Draft {
             id: record_id(&[
                 b"credential.stalled",
-                source.to_string().as_bytes(),
+                &source_key(source),
                 trouble.as_str().as_bytes(),
                 first.0.to_string().as_bytes(),
             ]),

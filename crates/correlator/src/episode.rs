@@ -20,7 +20,7 @@ use crate::{
     Config,
     limits::{add, crowd_out},
     pairs,
-    store::{Key, Store, digest},
+    store::{Key, Store, hash},
     topology::is_socket,
 };
 
@@ -482,9 +482,15 @@ pub(crate) fn plural(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
-/// Eight characters of Crockford's base 32 out of a hash.
+/// Sixteen characters of Crockford's base 32: the first 80 bits of a hash, since an id that exists cannot be changed
+/// any more, and two records of one id would hide each other.
 pub(crate) fn record_id(parts: &[&[u8]]) -> String {
     const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    let hash = digest(parts);
-    (0..8).map(|i| char::from(DIGITS[usize::try_from(hash >> (59 - 5 * i) & 31).unwrap_or(0)])).collect()
+    let bits = hash(parts).iter().take(10).fold(0_u128, |sum, byte| sum << 8 | u128::from(*byte));
+    (0..16).map(|i| char::from(DIGITS[usize::try_from(bits >> (75 - 5 * i) & 31).unwrap_or(0)])).collect()
+}
+
+/// A source as part of an id: its JSON, which keeps cluster, name and instance apart.
+pub(crate) fn source_key(source: &SourceId) -> Vec<u8> {
+    serde_json::to_vec(source).unwrap_or_default()
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     book::Draft,
-    episode::{plural, record_id},
+    episode::{plural, record_id, source_key},
     limits::crowd_out,
 };
 
@@ -36,12 +36,8 @@ impl Late {
     fn note(&mut self, entry: &Entry, at: Time, newest: Time, why: &str) -> Option<Draft> {
         let source = &entry.body.source;
         let kind = entry.body.fact.kind();
-        let id = record_id(&[
-            b"evidence.late",
-            source.to_string().as_bytes(),
-            kind.as_bytes(),
-            at.minute().to_string().as_bytes(),
-        ]);
+        let id =
+            record_id(&[b"evidence.late", &source_key(source), kind.as_bytes(), at.minute().to_string().as_bytes()]);
         let known = self.0.entry(id.clone()).or_insert((0, at, at, entry.index));
         known.0 += 1;
         known.1 = known.1.min(at);

@@ -6,7 +6,11 @@ use model::{
     record::{BlindDetail, Detail, Evidence, RecordKind, Role},
 };
 
-use crate::{book::Draft, episode::record_id, handshakes::World};
+use crate::{
+    book::Draft,
+    episode::{record_id, source_key},
+    handshakes::World,
+};
 
 /// A way to be blind: a fixed word for the id, what cannot be seen, what to do.
 struct Blind {
@@ -69,7 +73,7 @@ impl World<'_> {
 fn draft(source: &SourceId, blind: &Blind, from: Time, entry: Option<u64>) -> Draft {
     let says = "first entry of the source".into();
     Draft {
-        id: record_id(&[b"source.blind", source.to_string().as_bytes(), blind.word.as_bytes()]),
+        id: record_id(&[b"source.blind", &source_key(source), blind.word.as_bytes()]),
         kind: RecordKind::SourceBlind,
         from,
         to: from,

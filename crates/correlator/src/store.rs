@@ -183,14 +183,19 @@ pub(crate) struct Looks(#[serde(with = "pairs")] pub(crate) BTreeMap<Time, Noted
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Certificates(#[serde(with = "pairs")] pub(crate) BTreeMap<(SourceId, String), Shown>);
 
-/// First eight bytes of SHA-256: enough for repeat keys and record ids, stable for ever.
-pub(crate) fn digest(parts: &[&[u8]]) -> u64 {
+/// SHA-256 over parts, each with its length before it, so that they are kept apart.
+pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    hash.finalize().into()
+}
+
+/// Its first eight bytes: enough for repeat keys.
+pub(crate) fn digest(parts: &[&[u8]]) -> u64 {
+    hash(parts).iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
 impl Store {

@@ -56,8 +56,8 @@ impl Record {
     pub const MAX_EVIDENCE: usize = 64;
 }
 
-/// Eight characters of Crockford's base 32 (no I, L, O, U), from a hash over what the primary fact says and never
-/// revises. Shown and matched by prefix.
+/// Sixteen characters of Crockford's base 32 (no I, L, O, U): the first 80 bits of a hash over what the primary fact
+/// says and never revises. Shown and matched by prefix.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct RecordId(pub String);
 
