@@ -26,7 +26,7 @@ use crate::{
     Context, Draft, Outcome, PersonSeen, cloudevents, k8s_audit, k8s_objects,
     nginx_access::{self, AccessFormat, Fold},
     nginx_error::{self, Torn},
-    redact::Redactor,
+    redact::{self, Redactor},
     spiffe_helper, spire,
 };
 
@@ -185,14 +185,15 @@ pub fn take<'a>(
     start: &Start,
     complete_to: Option<Time>,
 ) -> Taken<'a> {
+    let mut spans = redactor.spans(bytes);
+    if let Format::NginxAccess(format) = format {
+        spans.extend(format.secrets(bytes));
+        spans = redact::in_order(spans);
+    }
     let (payload, redacted) = match format {
         // Their bodies are encoded, so the general rules do not see into them.
         Format::CloudEvents => cloudevents::redact_recorded(bytes, redactor),
-        _ => redactor.redact(bytes),
-    };
-    let spans = match &payload {
-        Cow::Borrowed(_) => Vec::new(),
-        Cow::Owned(_) => redactor.spans(bytes),
+        _ => redactor.replace(bytes, &spans),
     };
     let mut reader = Reader::new(format, context, start, complete_to);
     reader.read(&payload, Offsets::new(bytes, spans));

@@ -150,7 +150,11 @@ impl Redactor {
 
     /// The bytes without secrets, and how often each rule struck, sorted by rule. Borrowed when nothing was found.
     pub fn redact<'a>(&self, bytes: &'a [u8]) -> (Cow<'a, [u8]>, Vec<Redacted>) {
-        let spans = self.spans(bytes);
+        self.replace(bytes, &self.spans(bytes))
+    }
+
+    /// [`Redactor::redact`] of these spans, which are in order.
+    pub(crate) fn replace<'a>(&self, bytes: &'a [u8], spans: &[Span]) -> (Cow<'a, [u8]>, Vec<Redacted>) {
         if spans.is_empty() {
             return (Cow::Borrowed(bytes), Vec::new());
         }
@@ -176,7 +180,7 @@ impl Redactor {
 }
 
 /// A value may stand before what says that it is one: brings the spans in order, and joins those that overlap.
-fn in_order(mut spans: Vec<Span>) -> Vec<Span> {
+pub(crate) fn in_order(mut spans: Vec<Span>) -> Vec<Span> {
     if !spans.is_sorted_by(|a, b| a.end <= b.start) {
         spans.sort_by_key(|span| (span.start, std::cmp::Reverse(span.end)));
         spans.dedup_by(|next, last| {
@@ -188,6 +192,19 @@ fn in_order(mut spans: Vec<Span>) -> Vec<Span> {
         });
     }
     spans
+}
+
+/// A name (of a key, a parameter, a variable) whose value is a secret, by its end.
+pub(crate) fn is_secret_name(name: &[u8]) -> bool {
+    RULES.iter().any(|(anchor, _, finder)| {
+        let end = name.len().checked_sub(anchor.len()).map(|at| &name[at..]);
+        matches!(finder, Finder::Named(_)) && end.is_some_and(|end| end.eq_ignore_ascii_case(anchor.as_bytes()))
+    })
+}
+
+/// Reports the strings under the JSON key whose closing quote stands at `at`.
+pub(crate) fn member(bytes: &[u8], at: usize, found: &mut dyn FnMut(usize, usize)) {
+    names::member(bytes, at, found);
 }
 
 #[cfg(test)]

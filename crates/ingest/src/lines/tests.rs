@@ -321,3 +321,30 @@ fn lines_that_a_client_wrote_into_an_error_log_are_tainted() {
     let taken = read(&Format::NginxError, quoted.as_bytes(), &start());
     assert!(matches!(&taken.drafts[1].fact, Fact::Handshake(fact) if fact.tainted), "a server's name has no quote");
 }
+
+#[test]
+fn variables_that_hold_credentials_are_redacted() {
+    for (format, line) in [
+        (
+            "$remote_addr $status $http_authorization [$time_local]",
+            "1.1.1.1 200 Opaque S3CR3T [24/Nov/2026:13:00:00 +0000]",
+        ),
+        (
+            "$remote_addr $status \"$http_cookie\" [$time_local]",
+            "1.1.1.1 200 \"a=S3CR3T\" [24/Nov/2026:13:00:00 +0000]",
+        ),
+        ("$remote_addr $status [$time_local] $cookie_sid", "1.1.1.1 200 [24/Nov/2026:13:00:00 +0000] S3CR3T"),
+        (
+            r#"{"ip":"$remote_addr","status":"$status","who":"$http_authorization","time":"$time_iso8601"}"#,
+            r#"{"ip":"1.1.1.1","status":"200","who":"S3CR3T","time":"2026-11-24T13:00:00+00:00"}"#,
+        ),
+    ] {
+        let format = Format::NginxAccess(AccessFormat::compile(format).unwrap());
+        let text = format!("2026-11-24T13:00:00.5Z stdout F {line}\n{line}\n");
+        let taken = read(&format, text.as_bytes(), &start());
+        let payload = String::from_utf8_lossy(&taken.payload);
+        assert!(!payload.contains("S3CR3T") && payload.contains("[redacted:variable:"), "{payload}");
+        assert_eq!(account(&taken).understood, 2, "{payload}");
+        assert_eq!(taken.redacted[0].n, 2);
+    }
+}

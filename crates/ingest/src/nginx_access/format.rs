@@ -1,11 +1,15 @@
 //! `log_format` strings, compiled to readers of the lines that they write.
 
-use memchr::memmem::Finder;
+use memchr::memmem::{self, Finder};
 
 use super::{
     fields::{Values, Var},
     json::{self, Layout},
 };
+use crate::redact::{self, Span};
+
+/// The rule of values that a declared format says are secrets.
+const RULE: &str = "variable";
 
 /// How the lines of one access log are to be read.
 #[derive(Clone, Debug)]
@@ -13,6 +17,8 @@ pub struct AccessFormat {
     /// Tried in this order on lines that are not JSON: the declared format, then the built-in ones.
     text: Vec<Template>,
     keys: Layout,
+    /// Keys of JSON lines, with their quotes, whose value is a secret.
+    secret_keys: Vec<Box<[u8]>>,
 }
 
 /// What is wrong with a `log_format` string; offsets are in bytes from its start.
@@ -72,6 +78,7 @@ impl AccessFormat {
         Self {
             text: vec![Template::open(COMBINED), Template::open(STREAM_PROXY), Template::open(STREAM)],
             keys: Layout::default(),
+            secret_keys: Vec::new(),
         }
     }
 
@@ -95,16 +102,24 @@ impl AccessFormat {
         if format.trim_start().starts_with('{') {
             let mut keys = Layout::default();
             let mut useful = false;
+            let mut secret_keys = Vec::new();
             for pair in pieces.windows(2) {
                 if let [Piece::Literal(literal), Piece::Var(name)] = pair
                     && let Some(key) = key_before(literal)
                 {
+                    if is_secret(name) {
+                        secret_keys.push(format!("\"{key}\"").into_bytes().into());
+                    }
                     let var = Var::of_variable(name.as_bytes()).or_else(|| Var::of_key(key.as_bytes()));
                     useful |= reads(&var);
                     keys.declare(key.as_bytes(), var);
                 }
             }
-            return if useful { Ok(Self { keys, ..Self::auto() }) } else { Err(FormatError::NothingToRead) };
+            return if useful {
+                Ok(Self { keys, secret_keys, ..Self::auto() })
+            } else {
+                Err(FormatError::NothingToRead)
+            };
         }
         let template = Template::new(&pieces, false)?;
         if !template.fields.iter().any(|field| reads(&field.var)) {
@@ -124,6 +139,40 @@ impl AccessFormat {
             return Ok(());
         }
         Err("neither JSON, nor of the declared log_format, nor combined")
+    }
+
+    /// The values in these lines that the declared format says are secrets (`$http_authorization`, `$cookie_session`),
+    /// in order. The general rules know them only by what stands around them.
+    pub(crate) fn secrets(&self, lines: &[u8]) -> Vec<Span> {
+        let mut spans = Vec::new();
+        let text = self.text.first().filter(|template| template.fields.iter().any(|field| field.secret));
+        if text.is_none() && self.secret_keys.is_empty() {
+            return spans;
+        }
+        let mut begin = 0;
+        for line in lines.split(|b| *b == b'\n') {
+            let framed = crate::lines::Framed::read(line).text;
+            let at = begin + line.len() - framed.len();
+            begin += line.len() + 1;
+            let framed = framed.strip_suffix(b"\r").unwrap_or(framed);
+            let mut push = |start: usize, end: usize| {
+                if end > start && &framed[start..end] != b"-" {
+                    spans.push(Span { start: at + start, end: at + end, rule: RULE });
+                }
+            };
+            if framed.starts_with(b"{") {
+                for key in &self.secret_keys {
+                    memmem::find_iter(framed, key).for_each(|n| redact::member(framed, n + key.len() - 1, &mut push));
+                }
+            } else if let Some(template) = text {
+                template.each(framed, |field, start, end| {
+                    if field.secret {
+                        push(start, end);
+                    }
+                });
+            }
+        }
+        spans
     }
 
     /// Reads a line that is not JSON; false when no format fits, and then no value is set.
@@ -253,6 +302,7 @@ pub(super) struct Template {
 #[derive(Clone, Debug)]
 struct Field {
     var: Option<Var>,
+    secret: bool,
     /// What stands behind it; empty for the last field of a format that ends with a variable.
     until: Box<[u8]>,
     finder: Finder<'static>,
@@ -278,15 +328,30 @@ impl Template {
                 _ => b"",
             };
             let finder = Finder::new(until).into_owned();
-            template.fields.push(Field { var: Var::of_variable(name.as_bytes()), until: until.into(), finder });
+            let var = Var::of_variable(name.as_bytes());
+            template.fields.push(Field { var, secret: is_secret(name), until: until.into(), finder });
         }
         if template.fields.is_empty() { Err(FormatError::NothingToRead) } else { Ok(template) }
     }
 
     /// Reads a line into the values; false when it does not have this form.
     fn read<'a>(&self, line: &'a [u8], values: &mut Values<'a>) -> bool {
-        let Some(mut rest) = line.strip_prefix(&*self.lead) else { return false };
+        self.each(line, |field, start, end| {
+            if let Some(var) = field.var {
+                values.set(var, &line[start..end]);
+            }
+        })
+    }
+
+    /// Calls `f` with start and end of each field; false when the line does not have this form.
+    #[inline]
+    fn each(&self, line: &[u8], mut f: impl FnMut(&Field, usize, usize)) -> bool {
+        if !line.starts_with(&self.lead) {
+            return false;
+        }
+        let mut start = self.lead.len();
         for (i, field) in self.fields.iter().enumerate() {
+            let rest = &line[start..];
             let end = if field.until.is_empty() {
                 // The last field of an open format ends at a space, where the more begins.
                 let end = if self.open { memchr::memchr(b' ', rest) } else { None };
@@ -299,13 +364,16 @@ impl Template {
                 let Some(end) = ends.find(|at| fits(next, &rest[at + field.until.len()..])) else { return false };
                 end
             };
-            if let Some(var) = field.var {
-                values.set(var, &rest[..end]);
-            }
-            rest = &rest[end + field.until.len()..];
+            f(field, start, start + end);
+            start += end + field.until.len();
         }
-        rest.is_empty() || self.open
+        start == line.len() || self.open
     }
+}
+
+/// A variable that holds credentials of a caller.
+fn is_secret(variable: &str) -> bool {
+    variable.starts_with("cookie_") || redact::is_secret_name(variable.as_bytes())
 }
 
 /// A value of this meaning can begin like this.

@@ -1,7 +1,7 @@
 //! Names that are spelt with escapes, so that no anchor stands in them.
 
 use super::{
-    Finder, RULES,
+    is_secret_name,
     names::json_values,
     quote::Quote,
     spans::{Found, is_space, is_word, run, unquoted_end},
@@ -18,7 +18,7 @@ pub(super) fn percent(bytes: &[u8], start: usize, found: Found<'_>) {
     let stop = run(&bytes[..bytes.len().min(start + LONGEST)], start, part);
     if bytes[..begin].ends_with(b"?") || bytes[..begin].ends_with(b"&") || bytes[..begin].ends_with(b";") {
         let name: Vec<u8> = percent_encoding::percent_decode(&bytes[begin..stop]).collect();
-        if bytes.get(stop) == Some(&b'=') && is_secret(&name) {
+        if bytes.get(stop) == Some(&b'=') && is_secret_name(&name) {
             found(stop + 1, unquoted_end(bytes, stop + 1));
         }
     }
@@ -33,14 +33,7 @@ pub(super) fn json(bytes: &[u8], start: usize, found: Found<'_>) {
     let (_, after) = quote.close(window, text);
     let colon = run(bytes, after, is_space);
     let name = serde_json::from_slice::<String>(&bytes[open..after]);
-    if bytes.get(colon) == Some(&b':') && name.is_ok_and(|name| is_secret(name.as_bytes())) {
+    if bytes.get(colon) == Some(&b':') && name.is_ok_and(|name| is_secret_name(name.as_bytes())) {
         json_values(bytes, quote, colon + 1, found);
     }
-}
-
-fn is_secret(name: &[u8]) -> bool {
-    RULES.iter().any(|(anchor, _, finder)| {
-        let end = name.len().checked_sub(anchor.len()).map(|at| &name[at..]);
-        matches!(finder, Finder::Named(_)) && end.is_some_and(|end| end.eq_ignore_ascii_case(anchor.as_bytes()))
-    })
 }

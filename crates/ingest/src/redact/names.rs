@@ -129,6 +129,16 @@ fn is_header(name: &[u8]) -> bool {
         || HEADERS.iter().any(|header| name.eq_ignore_ascii_case(header.as_bytes()))
 }
 
+/// The strings under the key whose closing quote stands at `at`.
+pub(super) fn member(bytes: &[u8], at: usize, found: Found<'_>) {
+    if let Some((quote, after)) = Quote::at(bytes, at) {
+        let colon = run(bytes, after, is_space);
+        if bytes.get(colon) == Some(&b':') {
+            json_values(bytes, quote, colon + 1, found);
+        }
+    }
+}
+
 /// One string, or every string of a flat list, from `at`.
 pub(super) fn json_values(bytes: &[u8], quote: Quote, at: usize, found: Found<'_>) {
     let mut at = run(bytes, at, is_space);
