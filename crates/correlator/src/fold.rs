@@ -122,9 +122,11 @@ impl Fold {
         out: &mut Vec<Record>,
     ) {
         let moved = self.begin(stamp);
-        let first = marks.filter(|mark| self.store.watermark(mark, &self.config)).count() > 0;
-        if first {
-            self.pending.append(&mut self.waiting);
+        for mark in marks {
+            let first = self.store.watermark(mark, &self.config);
+            if first {
+                self.pending.append(&mut self.waiting);
+            }
         }
         self.beaten = true;
         self.end(stamp, index, moved, out);

@@ -12,7 +12,7 @@
 //! minute in [`episode`]; records are *computed* from the two, never edited. A record is written at once, written again
 //! when it says something new, and settles when every source that could change it has passed its window.
 //!
-//! Reading order: this page, [`fold`], [`store`], [`episode`], [`topology`] (who is at an end), [`causes`], [`links`],
+//! Reading order: this page, [`fold`], [`store`], [`traffic`], [`episode`], [`topology`] (who is at an end), [`causes`], [`links`],
 //! [`runs`].
 
 mod book;
@@ -36,6 +36,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod topology;
+mod traffic;
 
 use std::collections::BTreeMap;
 

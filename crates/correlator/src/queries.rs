@@ -8,8 +8,9 @@ use model::{
 
 use crate::{
     index::{Issue, Signature},
-    store::{Calls, Looks, Noted, Object, Store},
+    store::{Looks, Noted, Object, Store},
     topology::host,
+    traffic::Calls,
 };
 
 /// From the issue of a certificate to its end.

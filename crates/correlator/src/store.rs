@@ -10,7 +10,7 @@ use model::{
     Entry, Fact, Grade, SourceId, Time,
     action::Action,
     credential::{Credential, CredentialEvent},
-    edges::{Direction, EdgeRow, Edges},
+    edges::Direction,
     entry::Place,
     identity::{Declared, SourceKind},
     own::{Gap, Import, Watermark},
@@ -22,8 +22,9 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     Config,
     index::Index,
-    limits::{add, crowd_out},
+    limits::crowd_out,
     pairs,
+    traffic::{Calls, Certificates},
 };
 
 /// Resource, namespace and name of a Kubernetes object.
@@ -74,7 +75,11 @@ impl<T> Timeline<T> {
 /// What is known of one source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Source {
+    /// What its owner declares, put together from the two below.
     pub(crate) declared: Declared,
+    /// Declarations of submitters that somebody vouches for, and those of anonymous ones.
+    vouched: Declared,
+    claimed: Declared,
     /// Lines seen per level.
     pub(crate) levels: BTreeMap<String, u64>,
     /// Some access line carried TLS variables.
@@ -102,37 +107,6 @@ pub(crate) struct Source {
     pub(crate) serves: BTreeSet<String>,
     /// Pod names that its lines carry.
     pub(crate) pods: BTreeSet<String>,
-}
-
-/// A certificate that a caller showed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Shown {
-    pub(crate) first: Time,
-    pub(crate) last: Time,
-    pub(crate) entry: u64,
-    /// The least of what its lines may carry.
-    pub(crate) best: Grade,
-    pub(crate) verify: Option<String>,
-    pub(crate) spiffe_id: Option<String>,
-    pub(crate) subject: Option<String>,
-    pub(crate) serial: Option<String>,
-    pub(crate) issuer: Option<String>,
-    pub(crate) not_before: Option<Time>,
-    pub(crate) not_after: Option<Time>,
-}
-
-/// Calls between a source and a peer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Calls {
-    pub(crate) first: Time,
-    pub(crate) last: Time,
-    pub(crate) requests: u64,
-    pub(crate) names: BTreeSet<String>,
-    /// First and last request that went to another upstream before this one.
-    pub(crate) retried: Option<(Time, Time)>,
-    /// Per status: first and last time.
-    #[serde(with = "pairs")]
-    pub(crate) statuses: BTreeMap<u16, (Time, Time)>,
 }
 
 /// Everything remembered but runs and failures.
@@ -179,10 +153,6 @@ pub(crate) struct Store {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Looks(#[serde(with = "pairs")] pub(crate) BTreeMap<Time, Noted<Workload>>);
 
-/// Certificates shown from one address, by who was called and which certificate.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Certificates(#[serde(with = "pairs")] pub(crate) BTreeMap<(SourceId, String), Shown>);
-
 /// SHA-256 over parts, each with its length before it, so that they are kept apart.
 pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = Sha256::new();
@@ -196,6 +166,36 @@ pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
 /// Its first eight bytes: enough for repeat keys.
 pub(crate) fn digest(parts: &[&[u8]]) -> u64 {
     hash(parts).iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+impl Source {
+    /// Takes a declaration. Conflicts are decided by value, and for one that somebody vouches for.
+    fn declare(&mut self, declared: &Declared, vouched: bool) {
+        let known = if vouched { &mut self.vouched } else { &mut self.claimed };
+        *known = united(known, declared);
+        let (sure, claimed) = (&self.vouched, &self.claimed);
+        // A workload and its namespace belong together: they come from the same side.
+        let workload = if sure.workload.is_some() || sure.namespace.is_some() { sure } else { claimed };
+        self.declared = Declared {
+            namespace: workload.namespace.clone(),
+            workload: workload.workload.clone(),
+            node: sure.node.clone().or_else(|| claimed.node.clone()),
+            zone: sure.zone.clone().or_else(|| claimed.zone.clone()),
+        };
+    }
+}
+
+/// The union of two declarations; of two values the smaller, and a workload with its own namespace.
+fn united(a: &Declared, b: &Declared) -> Declared {
+    let least = |a: &Option<String>, b: &Option<String>| a.iter().chain(b).min().cloned();
+    let named = [a, b].into_iter().filter(|declared| declared.workload.is_some());
+    let workload = named.min_by_key(|declared| (&declared.workload, declared.namespace.is_none(), &declared.namespace));
+    Declared {
+        namespace: workload.map_or_else(|| least(&a.namespace, &b.namespace), |named| named.namespace.clone()),
+        workload: workload.and_then(|named| named.workload.clone()),
+        node: least(&a.node, &b.node),
+        zone: least(&a.zone, &b.zone),
+    }
 }
 
 impl Store {
@@ -232,7 +232,7 @@ impl Store {
         let source = self.known(&entry.body.source);
         source.entry = Some(source.entry.map_or(entry.index, |first| first.min(entry.index)));
         if !entry.body.declared.is_empty() {
-            source.declared = entry.body.declared.clone();
+            source.declare(&entry.body.declared, best(entry) == Grade::Authenticated);
         }
         source
     }
@@ -322,96 +322,6 @@ impl Store {
         }
     }
 
-    /// Folds the rows; failures in them are the caller's business.
-    pub(crate) fn edges(&mut self, entry: &Entry, edges: &Edges, config: &Config) {
-        for row in &edges.rows {
-            self.passed(entry, row.first);
-            self.passed(entry, row.last);
-            let source = self.source(entry);
-            source.requests += row.requests;
-            source.tls_seen |= row.tls.is_some();
-            source.inbound |= row.direction == Direction::In;
-            let lost = add(&mut source.serves, row.server_name.clone(), config.max_names)
-                + add(&mut source.pods, row.pod.clone(), config.max_names);
-            self.evicted += lost;
-            self.row(entry, row, config);
-        }
-    }
-
-    fn row(&mut self, entry: &Entry, row: &EdgeRow, config: &Config) {
-        let key = (entry.body.source.clone(), row.direction, row.peer.clone());
-        let calls = self.calls.entry(key).or_insert_with(|| Calls {
-            first: row.first,
-            last: row.last,
-            requests: 0,
-            names: BTreeSet::new(),
-            retried: None,
-            statuses: BTreeMap::new(),
-        });
-        calls.first = calls.first.min(row.first);
-        calls.last = calls.last.max(row.last);
-        calls.requests += row.requests;
-        let name = row.upstream_name.clone().filter(|name| !name.is_empty() && name != "-");
-        self.evicted += add(&mut calls.names, name, config.max_names);
-        for answer in &row.answers {
-            if answer.upstream.as_ref().is_some_and(|upstream| upstream.contains(',')) {
-                let (first, last) = calls.retried.unwrap_or((answer.first, answer.last));
-                calls.retried = Some((first.min(answer.first), last.max(answer.last)));
-            }
-            let span = calls.statuses.entry(answer.status).or_insert((answer.first, answer.last));
-            *span = (span.0.min(answer.first), span.1.max(answer.last));
-        }
-        self.index.call(row.direction, &row.peer, &calls.names);
-        for (_, calls) in crowd_out(&mut self.calls, config.max_facts, |calls| calls.last) {
-            self.lose(Some(calls.last));
-        }
-        if row.direction == Direction::In {
-            self.certificate(entry, row, config);
-        }
-    }
-
-    fn certificate(&mut self, entry: &Entry, row: &EdgeRow, config: &Config) {
-        let Some(tls) = &row.tls else { return };
-        let serial = tls.serial.as_ref().map(|serial| serial.as_str().to_owned());
-        let Some(which) = serial.clone().or_else(|| tls.spiffe_id.clone()).or_else(|| tls.subject.clone()) else {
-            return;
-        };
-        if which.is_empty() {
-            return;
-        }
-        let shown = self.shown.entry(row.peer.clone()).or_default();
-        let seen = shown.0.entry((entry.body.source.clone(), which)).or_insert_with(|| Shown {
-            first: row.first,
-            last: row.last,
-            entry: entry.index,
-            best: best(entry),
-            verify: tls.verify.clone(),
-            spiffe_id: None,
-            subject: None,
-            serial,
-            issuer: None,
-            not_before: None,
-            not_after: None,
-        });
-        if row.first < seen.first {
-            (seen.first, seen.entry) = (row.first, entry.index);
-        }
-        seen.last = seen.last.max(row.last);
-        seen.best = seen.best.min(best(entry));
-        seen.verify = seen.verify.clone().max(tls.verify.clone());
-        fill(&mut seen.spiffe_id, tls.spiffe_id.as_ref().filter(|id| !id.is_empty()));
-        fill(&mut seen.subject, tls.subject.as_ref().filter(|name| !name.is_empty()));
-        fill(&mut seen.issuer, tls.issuer.as_ref().filter(|name| !name.is_empty()));
-        fill(&mut seen.not_before, tls.not_before.as_ref());
-        fill(&mut seen.not_after, tls.not_after.as_ref());
-        let lost = crowd_out(&mut shown.0, config.max_names, |shown| shown.last);
-        let newest = |list: &Certificates| list.0.values().map(|shown| shown.last).max();
-        let lost_lists = crowd_out(&mut self.shown, config.max_facts, newest);
-        for (_, shown) in lost.into_iter().chain(lost_lists.into_iter().flat_map(|(_, list)| list.0)) {
-            self.lose(Some(shown.last));
-        }
-    }
-
     pub(crate) fn import(&mut self, entry: &Entry, import: &Import) {
         let source = self.source(entry);
         for (level, n) in &import.levels {
@@ -492,7 +402,7 @@ impl Store {
         self.index = index;
     }
 
-    fn lose(&mut self, lost: Option<Time>) {
+    pub(crate) fn lose(&mut self, lost: Option<Time>) {
         if let Some(at) = lost {
             self.evicted += 1;
             self.forgotten = self.forgotten.max(Some(at));
@@ -511,16 +421,6 @@ fn created(action: &Action) -> Option<(String, String)> {
     let named = || Some(format!("{}/{}", action.namespace.as_deref()?, action.name.as_deref()?));
     let object = action.uid.clone().or_else(named).filter(|_| is)?;
     Some((action.resource.clone(), object))
-}
-
-/// Keeps the smaller of two claims, so that arrival does not matter.
-fn fill<T: Ord + Clone>(slot: &mut Option<T>, value: Option<&T>) {
-    if let Some(value) = value {
-        match slot {
-            Some(old) if *old <= *value => {}
-            _ => *slot = Some(value.clone()),
-        }
-    }
 }
 
 /// Takes a key that is gone out of an index.

@@ -13,7 +13,8 @@ use model::{
 
 use crate::{
     episode::Episode,
-    store::{Looks, Noted, Shown, Source, Store},
+    store::{Looks, Noted, Source, Store},
+    traffic::Shown,
 };
 
 /// An identity and how it is known.

@@ -8,7 +8,7 @@ use model::{
 
 use crate::{
     finding::{Case, Finding},
-    store::Shown,
+    traffic::Shown,
 };
 
 /// Requests that succeeded with a certificate past its end.

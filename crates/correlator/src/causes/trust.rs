@@ -13,8 +13,8 @@ use model::{
 use crate::{
     finding::{Case, Finding},
     index::Issue,
-    store::Shown,
     topology::host,
+    traffic::Shown,
 };
 
 /// Codes 2, 18 to 21 and 27: the complaining side does not know who signed the certificate.
