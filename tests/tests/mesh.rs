@@ -5,7 +5,7 @@
 use std::{fmt::Write as _, path::Path};
 
 use model::{
-    Record, Time,
+    Fact, Record, Time,
     record::{Cause, Detail, HandshakeDetail, LinkKind, Standing},
 };
 use scenarios::{fold, recording};
@@ -34,12 +34,21 @@ const OTHER: [&str; 9] = [
 ];
 
 fn intervals(truth: &serde_json::Value) -> Vec<Interval> {
-    let list = truth["intervals"].as_array().or(truth["causes"].as_array()).unwrap();
-    let time = |value: &serde_json::Value| Time::parse(value.as_str().unwrap()).unwrap();
     let hidden =
         |i: &serde_json::Value| i["visible"] == false && i["cause"] != "svid_expired_but_connection_kept_alive";
+    edges(truth, |i| !OTHER.contains(&i["cause"].as_str().unwrap()) && !hidden(i))
+}
+
+/// Intervals in which the called side of an edge was started anew.
+fn restarts(truth: &serde_json::Value) -> Vec<Interval> {
+    edges(truth, |i| i["cause"] == "restart")
+}
+
+fn edges(truth: &serde_json::Value, keep: impl Fn(&serde_json::Value) -> bool) -> Vec<Interval> {
+    let list = truth["intervals"].as_array().or(truth["causes"].as_array()).unwrap();
+    let time = |value: &serde_json::Value| Time::parse(value.as_str().unwrap()).unwrap();
     list.iter()
-        .filter(|i| !OTHER.contains(&i["cause"].as_str().unwrap()) && !hidden(i))
+        .filter(|i| keep(i))
         .map(|i| {
             let edge = i["edge"].as_str().unwrap();
             let (from, to) = edge.trim_end_matches(" (stream)").split_once("->").unwrap();
@@ -80,6 +89,51 @@ fn overlaps(record: &Record, interval: &Interval) -> bool {
     record.from <= interval.end.plus_seconds(2) && interval.start <= record.to.plus_seconds(2)
 }
 
+/// A definite cause where and when the truth knows of no failure. Two kinds are right without an interval of their own:
+///
+/// - an application that answers errors, or not in time, because calls of its own fail meanwhile: the truth names the
+///   edge on which it began, and the record's edge leads to that edge's caller, at once or over others of the kind;
+/// - the peer that cannot be connected to while the truth says that it restarts, for that is how a restart looks.
+fn is_stray(
+    record: &Record,
+    detail: &HandshakeDetail,
+    told: &[(&Record, &HandshakeDetail)],
+    intervals: &[Interval],
+    restarts: &[Interval],
+    rename: fn(&str) -> String,
+) -> bool {
+    let is = |end: &str, name: &str| names(end, name) || names(end, &rename(name));
+    let (cause, standing) = word(record);
+    let here = |interval: &&Interval| {
+        is(&detail.from.name, &interval.from) && is(&detail.to.name, &interval.to) && overlaps(record, interval)
+    };
+    if standing == Standing::Undetermined || intervals.iter().any(|interval| here(&interval)) {
+        return false;
+    }
+    if cause == Cause::UpstreamDown.as_str() && restarts.iter().any(|interval| here(&interval)) {
+        return false;
+    }
+    // Callers that see failures at that time, by the truth; then those that call them, as far as records lead.
+    let roots = intervals.iter().chain(restarts).filter(|interval| overlaps(record, interval));
+    let mut troubled: Vec<String> = roots.map(|interval| interval.from.clone()).collect();
+    let passes_on = |record: &Record| {
+        [Cause::ApplicationError, Cause::ApplicationTimeout].map(Cause::as_str).contains(&word(record).0)
+    };
+    let mut met = 0;
+    while met < troubled.len() {
+        let callee = troubled[met].clone();
+        met += 1;
+        for (other, edge) in told {
+            let meanwhile = other.from <= record.to.plus_seconds(2) && record.from <= other.to.plus_seconds(2);
+            let caller = edge.from.name.rsplit('/').next().unwrap_or_default().to_owned();
+            if passes_on(other) && meanwhile && is(&edge.to.name, &callee) && !troubled.contains(&caller) {
+                troubled.push(caller);
+            }
+        }
+    }
+    !(passes_on(record) && troubled.iter().any(|callee| is(&detail.to.name, callee)))
+}
+
 fn word(record: &Record) -> (&'static str, Standing) {
     record.cause.as_ref().map_or(("-", Standing::Undetermined), |cause| (cause.word.as_str(), cause.standing))
 }
@@ -117,9 +171,12 @@ fn compare(folder: &Path, rename: fn(&str) -> String, table: &mut String) -> (us
     }
     for (record, detail) in &told {
         let (cause, standing) = word(record);
+        let stray = is_stray(record, detail, &told, &intervals, &restarts(&truth), rename);
+        wrong += usize::from(stray);
         writeln!(
             table,
-            "  says  {cause:45} {}->{}{} {} {} s  n={} {} [{}] by {} {} {} {}",
+            "  {} {cause:45} {}->{}{} {} {} s  n={} {} [{}] by {} {} {} {}",
+            if stray { "STRAY" } else { "says " },
             detail.from.name,
             detail.to.name,
             if detail.stream { " (stream)" } else { "" },
@@ -234,8 +291,26 @@ fn runs_behind_the_stories_are_those_of_the_truth_and_never_an_innocent_one() {
 #[test]
 fn nothing_fails_in_a_healthy_mesh() {
     let folder = recording::fixtures().join("mesh/a-healthy");
-    let records: Vec<Record> = fold(&recording::entries(&folder, |_, _| true)).into_values().collect();
+    let entries = recording::entries(&folder, |_, _| true);
+    let calls: u64 = entries
+        .iter()
+        .filter_map(|entry| match &entry.body.fact {
+            Fact::Edges(edges) => Some(edges.rows.iter().map(|row| row.requests).sum::<u64>()),
+            _ => None,
+        })
+        .sum();
+    assert!(calls > 100, "{calls} calls in {} entries", entries.len());
+    let records: Vec<Record> = fold(&entries).into_values().collect();
     for (record, _) in handshakes(&records) {
         assert_eq!(record.cause.as_ref().map(|cause| cause.word), Some(Cause::Undetermined), "{}", record.summary);
     }
+}
+
+#[test]
+fn a_definite_cause_where_nothing_failed_is_wrong() {
+    let folder = recording::fixtures().join("mesh/d-bundle-stale-on-called-side");
+    let records: Vec<Record> = fold(&recording::entries(&folder, |_, _| true)).into_values().collect();
+    let told = handshakes(&records);
+    let (record, detail) = told.iter().find(|(record, _)| word(record).1 != Standing::Undetermined).unwrap();
+    assert!(is_stray(record, detail, &told, &[], &[], str::to_owned));
 }
