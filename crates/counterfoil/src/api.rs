@@ -125,6 +125,7 @@ impl Api {
     }
 
     /// Runs a question off the runtime's workers, at most so many at once.
+    #[tracing::instrument(name = "question", skip_all)]
     async fn work<T: Send + 'static>(
         &self,
         question: impl FnOnce() -> Result<T, Problem> + Send + 'static,

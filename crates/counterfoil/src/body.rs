@@ -46,6 +46,7 @@ pub async fn read(
 ) -> Result<Taken, NotTaken> {
     let declared = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
     if declared.is_some_and(|length| length > limit) {
+        drain(body).await;
         return Err(NotTaken::TooLarge);
     }
     let began = Instant::now();
@@ -75,6 +76,22 @@ pub async fn read(
         return Err(NotTaken::Broken);
     }
     Ok(Taken { bytes: join(chunks, length), held })
+}
+
+/// Reads on for a moment after a refusal: a connection closed with unread bytes is reset, and the sender would never see
+/// the answer.
+pub async fn drain(mut body: Body) {
+    const MOST: usize = 8 << 20;
+    let reading = async {
+        let mut length = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            length += frame.data_ref().map_or(0, Bytes::len);
+            if length > MOST {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), reading).await;
 }
 
 /// One piece stays as it is; several are copied together once.

@@ -227,6 +227,7 @@ impl Derived {
     }
 
     /// Makes what was folded visible to searches.
+    #[tracing::instrument(name = "commit", skip_all, fields(entries = self.next - self.committed))]
     pub fn commit(&mut self) -> Result<()> {
         if self.is_dirty() {
             let cursor =

@@ -292,6 +292,7 @@ impl Follower {
             let mark = self.open[at].mark.clone();
             let piece = lines::Piece {
                 bytes: &bytes,
+                envelope: None,
                 start: Start::File { fingerprint: mark.file.clone(), offset: mark.offset },
                 last: false,
             };

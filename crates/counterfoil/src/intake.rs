@@ -130,9 +130,15 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b'<' | b'>'))
 }
 
+#[tracing::instrument(name = "intake", skip_all)]
 async fn handle(State(intake): State<Arc<Intake>>, Extension(peer): Extension<Peer>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    match intake.take(&parts, body, peer).await {
+    let mut body = Some(body);
+    let result = intake.take(&parts, &mut body, peer).await;
+    if let Some(unread) = body {
+        body::drain(unread).await;
+    }
+    match result {
         Ok(receipt) => accepted(&receipt),
         Err(problem) => problem.into_response(),
     }
@@ -153,7 +159,8 @@ fn accepted(receipt: &Receipt) -> Response {
 }
 
 impl Intake {
-    async fn take(&self, parts: &Parts, body: Body, peer: Peer) -> Result<Receipt, Problem> {
+    /// Takes the body only when it reads it; what is refused before is drained by the caller.
+    async fn take(&self, parts: &Parts, body: &mut Option<Body>, peer: Peer) -> Result<Receipt, Problem> {
         let path = shown(parts.uri.path());
         let route = route(parts.uri.path());
         if parts.method != Method::POST {
@@ -238,8 +245,16 @@ impl Intake {
         }
     }
 
-    async fn events(&self, parts: &Parts, body: Body, cluster: &str, submitter: Submitter) -> Result<Receipt, Problem> {
-        let taken = self.read(&parts.headers, body, self.config.max_event_bytes, &self.events).await?;
+    async fn events(
+        &self,
+        parts: &Parts,
+        body: &mut Option<Body>,
+        cluster: &str,
+        submitter: Submitter,
+    ) -> Result<Receipt, Problem> {
+        let taken = self
+            .read(&parts.headers, body.take().unwrap_or_default(), self.config.max_event_bytes, &self.events)
+            .await?;
         let begun = Instant::now();
         let raw = ingest::cloudevents::payload(&parts.headers, &taken.bytes);
         let (kept, redacted) = self.desk.redactor.redact(&raw);
@@ -296,13 +311,15 @@ impl Intake {
     async fn lines(
         &self,
         parts: &Parts,
-        body: Body,
+        body: &mut Option<Body>,
         format: &str,
         cluster: &str,
         submitter: Submitter,
     ) -> Result<Receipt, Problem> {
         let (post, format) = self.post(parts, format, cluster)?;
-        let mut taken = self.read(&parts.headers, body, self.config.max_lines_bytes, &self.lines).await?;
+        let mut taken = self
+            .read(&parts.headers, body.take().unwrap_or_default(), self.config.max_lines_bytes, &self.lines)
+            .await?;
         let begun = Instant::now();
         // Beside the body itself, one stretch is in memory as lines, as leaves and as payload.
         if !taken.held.grow(WORKING_SET) {

@@ -1,8 +1,10 @@
 //! From a stretch of lines to an append: shared by posts, followed files, `import` and `explain`.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result};
 use ingest::{
-    Context,
+    Context, k8s_objects,
     lines::{Format, Start, Taken},
     nginx_access::AccessFormat,
 };
@@ -38,6 +40,8 @@ pub struct Source<'a> {
 pub struct Piece<'a> {
     /// The lines.
     pub bytes: &'a [u8],
+    /// What stands around them when they are items of a list that is too long for one append.
+    pub envelope: Option<Arc<k8s_objects::Envelope>>,
     /// Where they begin.
     pub start: Start,
     /// Nothing follows.
@@ -77,13 +81,23 @@ pub fn fingerprint(head: &[u8]) -> Option<String> {
     }
 }
 
-/// Longest object list: `kubectl get -o json` writes one document over many lines, which must stay whole. Bounded by
-/// what the ledger takes in one append.
-const DOCUMENT: usize = 24 << 20;
-
-/// Cuts a body into the stretches that become appends: lines at [`PIECE`], object lists whole up to a larger size.
+/// Cuts a body into the stretches that become appends, of about [`PIECE`]: lines at their ends, object lists between
+/// their items.
 pub fn pieces<'a>(format: &Format, bytes: &'a [u8], start: Start) -> Vec<Piece<'a>> {
-    cut(bytes, start, if matches!(format, Format::K8sObjects) { DOCUMENT } else { PIECE })
+    if !matches!(format, Format::K8sObjects) {
+        return cut(bytes, start, PIECE);
+    }
+    let (mut start, mut at) = (start, 0);
+    let mut pieces = Vec::new();
+    for stretch in k8s_objects::stretches(bytes, PIECE) {
+        start = start.after(&bytes[at..stretch.at]);
+        at = stretch.at;
+        pieces.push(Piece { bytes: stretch.bytes, envelope: stretch.envelope, start: start.clone(), last: false });
+    }
+    if let Some(piece) = pieces.last_mut() {
+        piece.last = true;
+    }
+    pieces
 }
 
 /// Cuts at line ends into stretches of at most so many bytes (a longer line is a stretch of its own). Gives at least
@@ -102,7 +116,7 @@ pub fn cut(bytes: &[u8], start: Start, most: usize) -> Vec<Piece<'_>> {
         };
         let (bytes, tail) = rest.split_at(end);
         let after = start.after(bytes);
-        pieces.push(Piece { bytes, start, last: tail.is_empty() });
+        pieces.push(Piece { bytes, envelope: None, start, last: tail.is_empty() });
         if tail.is_empty() {
             return pieces;
         }
@@ -110,8 +124,12 @@ pub fn cut(bytes: &[u8], start: Start, most: usize) -> Vec<Piece<'_>> {
     }
 }
 
-/// Both halves of a stretch that is too large for one append, parted at a line end; `None` for a single line.
+/// Both halves of a stretch that is too large for one append, parted at a line end; `None` for a single line or
+/// items of a list.
 pub fn halve<'a>(piece: &Piece<'a>) -> Option<[Piece<'a>; 2]> {
+    if piece.envelope.is_some() {
+        return None;
+    }
     let middle = piece.bytes.len() / 2;
     let end = memchr::memchr(b'\n', &piece.bytes[middle..])
         .map(|at| middle + at + 1)
@@ -120,8 +138,8 @@ pub fn halve<'a>(piece: &Piece<'a>) -> Option<[Piece<'a>; 2]> {
     let (first, second) = piece.bytes.split_at(end);
     let after = piece.start.after(first);
     Some([
-        Piece { bytes: first, start: piece.start.clone(), last: false },
-        Piece { bytes: second, start: after, last: piece.last },
+        Piece { bytes: first, envelope: None, start: piece.start.clone(), last: false },
+        Piece { bytes: second, envelope: None, start: after, last: piece.last },
     ])
 }
 
@@ -140,7 +158,14 @@ pub fn take<'a>(
         observed_at,
         persons: &desk.persons,
     };
-    ingest::lines::take(source.format, &context, &desk.redactor, piece.bytes, &piece.start, complete_to)
+    let Source { format, .. } = source;
+    match &piece.envelope {
+        None => ingest::lines::take(format, &context, &desk.redactor, piece.bytes, &piece.start, complete_to),
+        Some(envelope) => {
+            let list = envelope.around(piece.bytes);
+            ingest::lines::take(format, &context, &desk.redactor, &list, &piece.start, complete_to).into_owned()
+        }
+    }
 }
 
 /// What a parsed stretch becomes at the desk.

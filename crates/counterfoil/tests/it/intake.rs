@@ -287,3 +287,17 @@ fn a_connection_that_sends_nothing_or_stops_is_closed() {
         assert!(ended.is_ok() || ended.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset), "{begun:?}");
     }
 }
+
+#[test]
+fn a_sender_that_is_refused_early_sees_the_answer() {
+    let (_folder, server) = server();
+    let length = (4 << 20) + 1;
+    let head = format!(
+        "POST /events HTTP/1.1\r\nHost: t\r\nCe-Id: 1\r\nCe-Source: s\r\nCe-Type: t\r\nCe-Specversion: 1.0\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    // The whole body is sent before the answer is read, as simple clients do.
+    assert_eq!(raw(&server, &head, &vec![b'x'; length]).0, 413);
+    let head = "POST /nowhere HTTP/1.1\r\nHost: t\r\nContent-Length: 2000000\r\nConnection: close\r\n\r\n";
+    assert_eq!(raw(&server, head, &vec![b'x'; 2_000_000]).0, 403);
+}
