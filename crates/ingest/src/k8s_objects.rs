@@ -4,6 +4,8 @@
 //! `{"at":"2026-…Z","list":{…}}`. Lists do not say when they were taken (their `metadata.resourceVersion` is no
 //! time), so without one it is when we received them, graded *inferred*.
 
+mod stretches;
+
 use model::{
     Fact, Grade, When,
     fact::Workload,
@@ -11,6 +13,7 @@ use model::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
+pub use stretches::{Envelope, Stretch, stretches};
 
 use crate::{
     Context, Draft, Outcome, fit,

@@ -172,6 +172,13 @@ pub struct Taken<'a> {
     pub newest: Option<Time>,
 }
 
+impl Taken<'_> {
+    /// The same, borrowed from nothing.
+    pub fn into_owned(self) -> Taken<'static> {
+        Taken { payload: Cow::Owned(self.payload.into_owned()), ..self }
+    }
+}
+
 /// Reads whole lines; a last one without a line feed counts as whole. `complete_to` is the submitter's word that
 /// nothing of the source before that moment is missing.
 ///
