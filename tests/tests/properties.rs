@@ -59,8 +59,13 @@ fn assert_weaker(name: &str, whole: &BTreeMap<String, Cause>, less: &BTreeMap<St
     }
 }
 
-/// Entries in another order, some twice, before the first watermark. All arrive within the window.
-fn shuffled(entries: &[Entry], order: &[prop::sample::Index], again: &[prop::sample::Index]) -> Vec<Entry> {
+/// Entries in another order, some twice, before the first watermark, one each `step` milliseconds.
+fn shuffled(
+    entries: &[Entry],
+    order: &[prop::sample::Index],
+    again: &[prop::sample::Index],
+    step: u64,
+) -> Vec<Entry> {
     let marks = |entry: &Entry| match &entry.body.fact {
         Fact::Heartbeat(_) => true,
         Fact::Import(import) => import.complete_to.is_some(),
@@ -77,7 +82,7 @@ fn shuffled(entries: &[Entry], order: &[prop::sample::Index], again: &[prop::sam
         mixed.swap(n, other);
     }
     for (n, entry) in (1..).zip(&mut mixed) {
-        (entry.stamp.tick, entry.stamp.append) = (n * 100, n);
+        (entry.stamp.tick, entry.stamp.append) = (n * step, n);
     }
     for beat in beats {
         let mut beat = beat.clone();
@@ -218,10 +223,12 @@ proptest! {
     fn order_and_duplicates_do_not_matter(
         order in prop::collection::vec(any::<prop::sample::Index>(), 0..24),
         again in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+        // Within one look; a look for each; runs settle between two.
+        step in prop::sample::select(vec![100, 6_000, 61_000]),
     ) {
         for (name, entries) in scenarios() {
-            let mut want = settled(&shuffled(&entries, &[], &[]));
-            let mut have = settled(&shuffled(&entries, &order, &again));
+            let mut want = settled(&shuffled(&entries, &[], &[], 100));
+            let mut have = settled(&shuffled(&entries, &order, &again, step));
             // A run counts every sighting, repeats too: that is what its count is for.
             for record in want.values_mut().chain(have.values_mut()) {
                 if let model::record::Detail::Run(detail) = &mut record.detail {
