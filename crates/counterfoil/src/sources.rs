@@ -85,6 +85,9 @@ impl Sources {
         if !entry.body.declared.is_empty() {
             seen.declared = entry.body.declared.clone();
         }
+        if entry.body.source.kind == SourceKind::CloudEvents && matches!(entry.body.fact, Fact::Opaque(_)) {
+            seen.opaque += 1; // of lines, the account of their append counts
+        }
         seen.fact(&entry.body.fact);
     }
 
