@@ -34,7 +34,7 @@ pub(crate) struct Fold {
     config: Config,
     pub(crate) store: Store,
     pub(crate) failures: Failures,
-    runs: Runs,
+    pub(crate) runs: Runs,
     book: Book,
     late: Late,
     /// Ledger milliseconds and append of the last entry.
@@ -388,6 +388,9 @@ impl Fold {
     /// Writes one episode and withdraws records of episodes that are part of it now.
     fn write_episode(&mut self, key: &FailureKey, span: Span, through: u64, out: &mut Vec<Record>) -> Rest {
         let episode = self.failures.episode(key, span);
+        if self.world().explained(&episode).is_some() && !self.book.holds(&episode.id) {
+            return Rest::Done; // told already, and nothing to withdraw
+        }
         match self.world().tell(&episode) {
             Told::By(by, draft) => {
                 self.book.withdraw(*draft, by, through, out);

@@ -114,7 +114,7 @@ impl World<'_> {
     }
 
     /// Error lines of the same NGINX account for these answers: the id of their record.
-    fn explained(&self, episode: &Episode) -> Option<String> {
+    pub(crate) fn explained(&self, episode: &Episode) -> Option<String> {
         let What::Answer(status, _) = episode.key.what else { return None };
         let side = match (episode.key.side, status) {
             (Side::Server, 400 | 421 | 495..=497) => Side::Server,

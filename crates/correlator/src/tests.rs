@@ -3,9 +3,10 @@
 use model::{
     Body, Entry, Fact, Record, SourceId, Text, Time, When,
     credential::{Credential, CredentialEvent},
+    edges::{Answer, Direction, EdgeRow, Edges, TlsSeen},
     entry::{Place, Stamp},
     handshake::{Failure, Handshake, Layer, Side},
-    identity::{DEFAULT_CLUSTER, Declared, SourceKind, Submitter},
+    identity::{DEFAULT_CLUSTER, Declared, Serial, SourceKind, Submitter},
 };
 
 use crate::{
@@ -81,6 +82,39 @@ fn renewal(index: u64, at: Time) -> Entry {
 /// The fold of the only cluster.
 fn only(correlator: &Correlator) -> &Fold {
     &correlator.clusters[DEFAULT_CLUSTER]
+}
+
+/// One call with a certificate of that serial.
+fn call(index: u64, serial: &str, at: Time) -> Entry {
+    let tls = TlsSeen { serial: Serial::from_hex(serial), verify: Some("SUCCESS".into()), ..TlsSeen::default() };
+    let row = EdgeRow {
+        minute: at.minute(),
+        direction: Direction::In,
+        peer: "10.0.0.9".into(),
+        server_name: None,
+        upstream_name: None,
+        pod: Some(format!("pod-{serial}")),
+        stream: false,
+        tls: Some(tls),
+        requests: 1,
+        answers: vec![Answer { status: 200, upstream: None, n: 1, first: at, last: at }],
+        resumed: 0,
+        kept_alive: 0,
+        after_expiry: 0,
+        empty: 0,
+        first: at,
+        last: at,
+    };
+    entry(index, SourceKind::NginxAccess, at, Fact::Edges(Edges { rows: vec![row] }))
+}
+
+fn sighting(index: u64, reason: &str, at: Time) -> Entry {
+    let run = serde_json::json!({
+        "kind": "TaskRun", "namespace": "ci", "name": "build", "uid": "t1", "state": "running", "reason": reason,
+        "commits": [{"revision": reason, "source": "param revision", "grade": "asserted"}],
+        "event": {"id": reason, "source": "/apis", "type": "dev.tekton.event.taskrun.running.v1", "time": at},
+    });
+    entry(index, SourceKind::CloudEvents, at, Fact::Run(serde_json::from_value(run).unwrap()))
 }
 
 fn noon() -> Time {
@@ -216,6 +250,27 @@ fn facts_of_too_many_sources_are_counted_and_not_folded() {
     second.body.source.name = "second".into();
     let out = apply(&mut correlator, [failure(1, "10.0.0.9", noon()), second]);
     assert_eq!((out.len(), correlator.evicted()), (1, 1));
+}
+
+#[test]
+fn certificates_and_names_beyond_the_limit_are_dropped_and_counted() {
+    let mut correlator = Correlator::new(Config { max_names: 2, ..Config::default() });
+    let calls = (1..=3).map(|n| call(n, &format!("0{n}"), noon().plus_seconds(n.cast_signed())));
+    apply(&mut correlator, calls);
+    let store = &only(&correlator).store;
+    assert_eq!(store.shown["10.0.0.9"].0.keys().map(|(_, serial)| serial.as_str()).collect::<Vec<_>>(), ["2", "3"]);
+    assert_eq!(store.sources.values().map(|known| known.pods.len()).collect::<Vec<_>>(), [2]);
+    assert_eq!(correlator.evicted(), 2);
+}
+
+#[test]
+fn parts_of_a_run_beyond_the_limit_are_dropped_and_counted() {
+    let mut correlator = Correlator::new(Config { max_parts: 2, ..Config::default() });
+    let sightings = (1..=3).map(|n| sighting(n, &format!("r{n}"), noon().plus_seconds(n.cast_signed())));
+    apply(&mut correlator, sightings);
+    let runs = &only(&correlator).runs;
+    assert_eq!(runs.by_key.values().map(|run| run.commits.len()).collect::<Vec<_>>(), [2]);
+    assert_eq!(correlator.evicted(), 2, "a commit and a state");
 }
 
 #[test]
