@@ -257,7 +257,7 @@ impl Intake {
             .await?;
         let begun = Instant::now();
         let raw = ingest::cloudevents::payload(&parts.headers, &taken.bytes);
-        let (kept, redacted) = self.desk.redactor.redact(&raw);
+        let (kept, redacted) = ingest::cloudevents::redact_payload(&raw, &self.desk.redactor);
         let source = SourceId {
             cluster: cluster.to_owned(),
             kind: SourceKind::CloudEvents,
