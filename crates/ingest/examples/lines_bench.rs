@@ -70,6 +70,18 @@ fn main() {
         lines(bytes).for_each(|line| drop(spire::parse(&Framed::read(line), &context, &mut seen, &mut out)));
         out.len()
     });
+    // What a client could post to make us work: many lines that nobody knows.
+    let unknown = b"x\n".repeat(1 << 20);
+    for (name, format) in [
+        ("unknown lines as nginx-error: take", Format::NginxError),
+        ("unknown lines as nginx-access: take", Format::NginxAccess(AccessFormat::auto())),
+        ("unknown lines as spire: take", Format::Spire),
+    ] {
+        row(name, &unknown, budget, |bytes| take(&format, &context, &redactor, bytes, &start, None).drafts.len());
+    }
+    row("error, every third line a handshake: take", &error, budget, |bytes| {
+        take(&Format::NginxError, &context, &redactor, bytes, &start, None).drafts.len()
+    });
 }
 
 fn fold(bytes: &[u8], context: &Context<'_>) -> usize {

@@ -77,6 +77,10 @@ pub(super) fn find(name: Name, bytes: &[u8], start: usize, end: usize, budget: &
                 _ => word(bytes, value, found),
             }
         }
+        // A query inside a parameter of a query.
+        Some(b'%') if bytes[next + 1..].starts_with(b"3D") || bytes[next + 1..].starts_with(b"3d") => {
+            word(bytes, next + 3, found);
+        }
         Some(b'\'') => {
             let colon = run(bytes, next + 1, is_space);
             let value = run(bytes, colon + usize::from(colon < bytes.len()), is_space);

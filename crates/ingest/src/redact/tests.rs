@@ -91,6 +91,7 @@ fn unusual_spellings_hide_nothing() {
         ("run --password s3cr3t --user bob", "s3cr3t"),
         (r#"{"args":["--password","s3cr3t"]}"#, "s3cr3t"),
         (r#"{"m":"run --db-token \"s3cr3t\""}"#, "s3cr3t"),
+        ("GET /?to=%2Fx%3Ftoken%3Ds3cr3t HTTP/1.1", "s3cr3t"),
         ("password: s3cr3t\n", "s3cr3t"),
         ("password = s3cr3t\n", "s3cr3t"),
         ("X-Auth-Token: s3cr3t\r\n", "s3cr3t"),
