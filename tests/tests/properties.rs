@@ -60,12 +60,7 @@ fn assert_weaker(name: &str, whole: &BTreeMap<String, Cause>, less: &BTreeMap<St
 }
 
 /// Entries in another order, some twice, before the first watermark, one each `step` milliseconds.
-fn shuffled(
-    entries: &[Entry],
-    order: &[prop::sample::Index],
-    again: &[prop::sample::Index],
-    step: u64,
-) -> Vec<Entry> {
+fn shuffled(entries: &[Entry], order: &[prop::sample::Index], again: &[prop::sample::Index], step: u64) -> Vec<Entry> {
     let marks = |entry: &Entry| match &entry.body.fact {
         Fact::Heartbeat(_) => true,
         Fact::Import(import) => import.complete_to.is_some(),
