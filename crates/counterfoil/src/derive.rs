@@ -246,6 +246,7 @@ impl Derived {
         known.time = self.last_time;
         known.sources = Arc::new(self.sources.clone());
         self.metrics.derived_entries.set(self.next);
+        self.metrics.evicted.set(self.correlator.evicted());
     }
 
     /// Entries folded since the last snapshot.

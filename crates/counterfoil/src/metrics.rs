@@ -43,6 +43,8 @@ pub struct Metrics {
     pub ledger_entries: Gauge<u64, AtomicU64>,
     /// Entries followed by correlator and index.
     pub derived_entries: Gauge<u64, AtomicU64>,
+    /// Facts that the fold dropped before their time to keep within its limits.
+    pub evicted: Gauge<u64, AtomicU64>,
     /// Records written, all revisions.
     pub records: Counter,
     /// Trouble of the derived part (index, snapshot, people table), by reason.
@@ -68,6 +70,7 @@ impl Default for Metrics {
             limits: Family::default(),
             ledger_entries: Gauge::default(),
             derived_entries: Gauge::default(),
+            evicted: Gauge::default(),
             records: Counter::default(),
             derived_trouble: Family::default(),
             queries: Counter::default(),
@@ -97,6 +100,7 @@ impl Metrics {
             "Entries followed by correlator and index",
             self.derived_entries.clone(),
         );
+        r.register("counterfoil_fold_evicted", "Facts dropped by the fold at its limits", self.evicted.clone());
         r.register("counterfoil_records_written", "Records written, all revisions", self.records.clone());
         r.register(
             "counterfoil_derived_trouble",
