@@ -273,7 +273,7 @@ pub struct Loaded {
 /// Values given on the command line, by dotted name.
 pub type Flags = Vec<(&'static str, &'static str, Value)>;
 
-/// Names the server that the command line asks; no setting of a server.
+/// The server that the command line asks: no setting.
 const ASKED: &str = "COUNTERFOIL_SERVER";
 
 /// Prefix of every environment variable that we read.
@@ -405,7 +405,7 @@ fn set(table: &mut Table, dotted: &str, value: Value) {
 }
 
 impl Config {
-    /// What types cannot say: unique sources, known zones, sane limits.
+    /// What types cannot say.
     fn check(&self) -> Result<()> {
         let mut seen = BTreeMap::new();
         for source in &self.source {
@@ -426,7 +426,7 @@ impl Config {
         if self.ledger.segment_bytes < 16 << 20 {
             bail!("ledger.segment_bytes = {}; at least {} are needed", self.ledger.segment_bytes, 16 << 20);
         }
-        // A quarter is for events, the rest for lines, which are held beside one stretch at work.
+        // A quarter is for events, the rest for lines.
         let least = (self.intake.max_event_bytes * 4).max((self.intake.max_lines_bytes + (16 << 20)) / 3 * 4);
         if self.intake.memory_bytes < least {
             bail!(

@@ -26,7 +26,7 @@ use ingest::{
 use ledger::{AppendError, Lane, Receipt};
 use model::{
     Fact, SourceId, Text, Time,
-    identity::{DEFAULT_CLUSTER, Declared, SourceKind, Submitter},
+    identity::{Declared, SourceKind, Submitter},
     own::Opaque,
 };
 
@@ -38,6 +38,7 @@ use crate::{
     door::{Door, Refused},
     lines,
     problem::Problem,
+    route::{To, is_name, route, shown},
     serve::listener::Peer,
 };
 
@@ -68,66 +69,6 @@ impl Intake {
     pub fn router(self: Arc<Self>) -> Router {
         Router::new().fallback(handle).with_state(self)
     }
-}
-
-/// What a path asks for.
-#[derive(Debug, PartialEq, Eq)]
-struct Route<'a> {
-    /// `/t/{token}`.
-    token: Option<&'a str>,
-    /// `/c/{cluster}`; `None` for one that is no name.
-    cluster: Option<&'a str>,
-    to: To<'a>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum To<'a> {
-    /// `/` or `/events`.
-    Events,
-    /// `/logs/{format}`.
-    Lines(&'a str),
-    /// Anything else.
-    Elsewhere,
-}
-
-/// Reads `[/t/{token}][/c/{cluster}](/ | /events | /logs/{format})`.
-fn route(path: &str) -> Route<'_> {
-    let mut rest = path.strip_prefix('/').unwrap_or(path);
-    let mut take = |prefix: &str| {
-        let tail = rest.strip_prefix(prefix)?;
-        let (value, tail) = tail.split_once('/').unwrap_or((tail, ""));
-        (!value.is_empty()).then(|| {
-            rest = tail;
-            value
-        })
-    };
-    let token = take("t/");
-    let cluster = match take("c/") {
-        None => Some(DEFAULT_CLUSTER),
-        named => named.filter(|cluster| is_name(cluster)),
-    };
-    let to = match rest.trim_matches('/') {
-        "" | "events" => To::Events,
-        path => match path.strip_prefix("logs/") {
-            Some(format) => To::Lines(format),
-            None => To::Elsewhere,
-        },
-    };
-    Route { token, cluster, to }
-}
-
-/// A path as it may stand in a log: without the token.
-fn shown(path: &str) -> Cow<'_, str> {
-    match path.strip_prefix("/t/") {
-        None => Cow::Borrowed(path),
-        Some(rest) => Cow::Owned(format!("/t/[token]{}", rest.find('/').map_or("", |at| &rest[at..]))),
-    }
-}
-
-/// A name that may stand in a leaf as given: 1 to 128 printable characters without spaces and quotes.
-fn is_name(name: &str) -> bool {
-    (1..=128).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b'<' | b'>'))
 }
 
 #[tracing::instrument(name = "intake", skip_all)]
@@ -536,27 +477,4 @@ pub fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Microseconds are enough for us and shorter to read.
     Time(i64::try_from(since.as_micros()).unwrap_or(i64::MAX / 1000) * 1000)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths() {
-        for (path, token, cluster, to) in [
-            ("/", None, "default", To::Events),
-            ("/events", None, "default", To::Events),
-            ("/c/prod-eu", None, "prod-eu", To::Events),
-            ("/c/prod-eu/", None, "prod-eu", To::Events),
-            ("/c/prod-eu/events", None, "prod-eu", To::Events),
-            ("/t/s3cret/c/prod/logs/spire", Some("s3cret"), "prod", To::Lines("spire")),
-            ("/logs/nginx-error", None, "default", To::Lines("nginx-error")),
-            ("/tekton/sink", None, "default", To::Elsewhere),
-        ] {
-            assert_eq!(route(path), Route { token, cluster: Some(cluster), to }, "{path}");
-        }
-        assert_eq!(route("/c/a\"b/events").cluster, None);
-        assert_eq!(shown("/t/s3cret/c/prod/events"), "/t/[token]/c/prod/events");
-    }
 }
