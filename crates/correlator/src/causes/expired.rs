@@ -41,10 +41,16 @@ pub(crate) fn expired(case: &Case<'_>) -> Finding {
     };
     let known = address.and_then(|address| case.store.identity_at(address, episode.first));
     let Some(known) = known else {
-        return Finding::undetermined().lacks(
-            format!("whose certificate {} presented", holder.name),
-            "access log of the called side with TLS variables, or SPIRE's log",
-        );
+        let address = match episode.key.side {
+            Side::Server => "access log of the called side with TLS variables, or the pod list: who is at that address",
+            Side::Client => {
+                "error or access log of the called side, the pod list, or a declared workload: who is at that address"
+            }
+        };
+        // Only what is not there is missing.
+        let spire = case.store.sources.keys().any(|source| source.kind == SourceKind::Spire);
+        let lacks = if spire { address.to_owned() } else { format!("{address}; and SPIRE's log: what it was given") };
+        return Finding::undetermined().lacks(format!("whose certificate {} presented", holder.name), lacks);
     };
     let mut finding = decide(case, &known, address.unwrap_or_default(), &holder.name);
     for entry in &known.entries {
