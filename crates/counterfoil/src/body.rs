@@ -51,7 +51,9 @@ pub async fn read(
     }
     let began = Instant::now();
     let mut held = budget.take(0).ok_or(NotTaken::Busy)?;
-    let mut chunks: Vec<Bytes> = Vec::new();
+    // A body that comes in one piece stays where it is; a longer one is put together as it comes, so that it is in memory
+    // once.
+    let (mut first, mut whole) = (Bytes::new(), Vec::new());
     let mut length = 0usize;
     loop {
         // Who sends a byte now and then must not hold its place for ever.
@@ -70,12 +72,20 @@ pub async fn read(
         if !held.grow(chunk.len()) {
             return Err(NotTaken::Busy);
         }
-        chunks.push(chunk);
+        if length == chunk.len() {
+            first = chunk;
+        } else {
+            if whole.is_empty() {
+                whole.extend_from_slice(&std::mem::take(&mut first));
+            }
+            whole.extend_from_slice(&chunk);
+        }
     }
     if declared.is_some_and(|declared| declared != length) {
         return Err(NotTaken::Broken);
     }
-    Ok(Taken { bytes: join(chunks, length), held })
+    let bytes = if whole.is_empty() { first } else { whole.into() };
+    Ok(Taken { bytes, held })
 }
 
 /// Reads on for a moment after a refusal: a connection closed with unread bytes is reset, and the sender would never see
@@ -92,18 +102,6 @@ pub async fn drain(mut body: Body) {
         }
     };
     let _ = tokio::time::timeout(Duration::from_secs(1), reading).await;
-}
-
-/// One piece stays as it is; several are copied together once.
-fn join(mut chunks: Vec<Bytes>, length: usize) -> Bytes {
-    if chunks.len() == 1 {
-        return chunks.remove(0);
-    }
-    let mut whole = Vec::with_capacity(length);
-    for chunk in chunks {
-        whole.extend_from_slice(&chunk);
-    }
-    whole.into()
 }
 
 /// What inflating gave.
