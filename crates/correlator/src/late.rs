@@ -23,9 +23,9 @@ const LIMIT: usize = 10_000;
 pub(crate) struct Late(BTreeMap<String, (u64, Time, Time, u64)>);
 
 impl Late {
-    /// Older than the live state reaches: not folded; `refold` can do it.
+    /// Older than the live state reaches: not folded.
     pub(crate) fn beyond_reach(&mut self, entry: &Entry, at: Time, now: Time) -> Option<Draft> {
-        self.note(entry, at, now, "older than the live state reaches: not folded, `refold` does it")
+        self.note(entry, at, now, "older than the live state reaches: not folded")
     }
 
     /// Older than its source's watermark: folded, and records that it changes are revised.

@@ -319,7 +319,11 @@ impl Intake {
         error: String,
         begun: Instant,
     ) -> Result<Receipt, Problem> {
-        let detail = format!("{error}; {} bytes with SHA-256/2 {}", taken.bytes.len(), lines::digest(&taken.bytes));
+        let detail = format!(
+            "{error}; {} bytes, the first half of their SHA-256 is {}",
+            taken.bytes.len(),
+            lines::digest(&taken.bytes)
+        );
         let opaque = Opaque { reason: "bad_gzip".into(), detail, event_type: None, head: Text::new(b"".as_slice()) };
         let arrival = Arrival {
             source: post.source,
