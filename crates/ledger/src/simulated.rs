@@ -163,6 +163,11 @@ impl SimDisk {
         self.state().fault = None;
     }
 
+    /// The power goes now: every step from here on fails. Go on with [`SimDisk::power_on`].
+    pub fn cut_power(&self) {
+        self.state().dead = true;
+    }
+
     /// What the space guard sees from now on.
     pub fn set_space(&self, space: Space) {
         self.state().space = Some(space);
