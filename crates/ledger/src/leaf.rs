@@ -80,6 +80,12 @@ pub(crate) fn filler(before: Option<&[u8]>, index: u64) -> Vec<u8> {
     leaf
 }
 
+/// The UTC day in a leaf's stamp, which has its place by the format.
+pub(crate) fn day_of(leaf: &[u8]) -> Option<&str> {
+    const START: usize = "{\"recorded_at\":\"".len();
+    std::str::from_utf8(leaf.get(START..START + 10)?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

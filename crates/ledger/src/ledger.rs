@@ -1,6 +1,6 @@
 //! An open ledger: creating, opening, appending, waiting, closing.
 
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, remove_torn};
 use crate::config::{Config, Running};
 use crate::durable::Lock;
 use crate::error::{AppendError, Error};
@@ -182,6 +182,7 @@ impl Ledger {
             positions.clone(),
             &config.limits,
         )?;
+        remove_torn(&folder.disk, &folder.path("payload"), recovered.groups.iter())?;
         for group in &recovered.groups {
             sealer.ingest(group);
             collect_positions(group, stored, &mut positions);

@@ -1,7 +1,7 @@
 //! When what was signed last is lost: all entries that can be read go on under a new origin. These are the entry bundles from
 //! the beginning, as far as they agree with their hash tiles, and the journal after them.
 
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, remove_torn};
 use crate::config::{Config, Running};
 use crate::error::Error;
 use crate::group::Group;
@@ -170,7 +170,9 @@ impl Salvage {
             sealer.ingest(&Group::of_leaves(n * WIDTH, &sound(&self.tiles, n)));
             sealer.write_complete()?;
         }
-        for group in self.groups.iter().filter(|group| group.end() <= self.len) {
+        let groups = self.groups.iter().filter(|group| group.end() <= self.len);
+        remove_torn(&self.tiles.disk, &self.tiles.dir.join("payload"), groups.clone())?;
+        for group in groups {
             sealer.ingest(group);
             sealer.write_complete()?;
         }

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::group::Group;
 use crate::head::{Folder, Head, Positions, Signer, positions_text};
 use crate::journal::segments;
+use crate::leaf::day_of;
 use crate::merkle::{Hash, Tree, leaf_hash};
 use crate::note::Checkpoint;
 use crate::tiles::{TileStore, WIDTH, bundle_path, push_entry, tile_path};
@@ -317,10 +318,4 @@ pub(crate) enum Store {
     Tiles,
     /// Also payloads and positions.
     All,
-}
-
-/// The UTC day in a leaf's stamp, which has its place by the format.
-pub(crate) fn day_of(leaf: &[u8]) -> Option<&str> {
-    const START: usize = "{\"recorded_at\":\"".len();
-    std::str::from_utf8(leaf.get(START..START + 10)?).ok()
 }
