@@ -41,14 +41,14 @@ pub(crate) fn run(shared: &Shared) {
                 return;
             }
             shared.queue().spare = Spare::NoSpace;
-            shared.work.notify_all();
+            shared.spare.notify_all();
         }
         let queue = shared.queue();
         if queue.writer_done || shared.tail().failed {
             return;
         }
         let idle = |queue: &mut crate::shared::Queue| !queue.writer_done && queue.spare != Spare::Wanted;
-        drop(shared.work.wait_timeout_while(queue, ROUND, idle).unwrap_or_else(PoisonError::into_inner));
+        drop(shared.spare.wait_timeout_while(queue, ROUND, idle).unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -94,7 +94,7 @@ fn round(shared: &Shared, episode: &mut Option<Episode>) -> Result<(), Error> {
             make_spare(&folder.disk, &folder.journal(), shared.limits.segment_bytes)?;
             shared.queue().spare = Spare::Ready;
         }
-        shared.work.notify_all();
+        shared.spare.notify_all();
     }
     Ok(())
 }

@@ -389,8 +389,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::Failed`] if the ledger had stopped, or stopped on the way.
     pub fn close(&self) -> Result<(), Error> {
-        self.shared.queue().closing = true;
-        self.shared.work.notify_all();
+        self.shared.close();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             // A thread that panicked has said so to the others (see `Watch`).

@@ -31,7 +31,9 @@ pub(crate) struct Writer {
 
 /// The writer's thread: until the ledger closes or fails.
 pub(crate) fn run_writer(mut writer: Writer, shared: &Shared) {
-    while let Some(jobs) = shared.take(GROUP_BYTES) {
+    let mut company = false;
+    while let Some(jobs) = shared.take(GROUP_BYTES, company) {
+        company = jobs.len() > 1;
         let sizes = sizes(&jobs);
         match writer.commit(jobs, shared) {
             Ok(answers) => {
@@ -50,7 +52,7 @@ pub(crate) fn run_writer(mut writer: Writer, shared: &Shared) {
         }
     }
     shared.queue().writer_done = true;
-    shared.work.notify_all();
+    shared.spare.notify_all();
     shared.tail().writer_done = true;
     shared.moved.notify_all();
     shared.sealable.notify_all();
@@ -134,7 +136,7 @@ impl Writer {
             }
             self.active = journal::begin(&shared.folder.disk, &shared.folder.journal(), self.next, self.generation)?;
             shared.queue().spare = Spare::Wanted;
-            shared.work.notify_all();
+            shared.spare.notify_all();
         }
         Ok(true)
     }
@@ -155,7 +157,7 @@ impl Writer {
                     }
                     let timeout = Duration::from_secs(1);
                     queue = shared
-                        .work
+                        .spare
                         .wait_timeout_while(queue, timeout, waiting)
                         .unwrap_or_else(PoisonError::into_inner)
                         .0;
