@@ -95,9 +95,8 @@ pub(super) fn find(name: Name, bytes: &[u8], start: usize, end: usize, budget: &
             let value = run(bytes, stop, |b| b == b' ');
             match Quote::at(bytes, value) {
                 Some((quote, value)) if begins_value(bytes, value) => found(value, quote.close(bytes, value).0),
-                Some(_) => {}
                 None if bytes.get(value) != Some(&b'-') => word(bytes, value, found),
-                None => {}
+                Some(_) | None => {}
             }
         }
         _ => {}
