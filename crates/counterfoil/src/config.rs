@@ -166,6 +166,9 @@ impl Default for Api {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Derive {
+    /// Follow the ledger at all. Without, this process only takes in and keeps: searches answer 503, and another process
+    /// or a later start derives.
+    pub enabled: bool,
     /// Milliseconds between commits of the index while there is something new.
     pub commit_ms: u64,
     /// Entries between snapshots of the correlator's state.
@@ -176,7 +179,7 @@ pub struct Derive {
 
 impl Default for Derive {
     fn default() -> Self {
-        Self { commit_ms: 500, snapshot_entries: 100_000, index_memory_bytes: 64 << 20 }
+        Self { enabled: true, commit_ms: 500, snapshot_entries: 100_000, index_memory_bytes: 64 << 20 }
     }
 }
 
@@ -345,6 +348,7 @@ const SETTINGS: &[&str] = &[
     "intake.read_timeout_seconds",
     "api.listen",
     "api.max_queries",
+    "derive.enabled",
     "derive.commit_ms",
     "derive.snapshot_entries",
     "derive.index_memory_bytes",

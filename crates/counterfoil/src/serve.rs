@@ -27,6 +27,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use hyper_util::service::TowerToHyperService;
 use ledger::{Ledger, Notice};
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
@@ -130,9 +131,20 @@ async fn serve(config: Config, create: bool) -> Result<()> {
     let header_timeout = Duration::from_secs(config.intake.read_timeout_seconds);
     let (senders, people) = connections(config.intake.max_connections);
     let limits = |connections| Limits { connections, header_timeout };
+    let router = Arc::clone(&api).router();
     let listeners = [
-        tokio::spawn(listener::run(intake_listener, intake.router(), limits(senders), stopped.clone())),
-        tokio::spawn(listener::run(api_listener, Arc::clone(&api).router(), limits(people), stopped.clone())),
+        tokio::spawn(listener::run(
+            intake_listener,
+            move |peer| intake.service(peer),
+            limits(senders),
+            stopped.clone(),
+        )),
+        tokio::spawn(listener::run(
+            api_listener,
+            move |_| TowerToHyperService::new(router.clone()),
+            limits(people),
+            stopped.clone(),
+        )),
     ];
 
     let workers = open(&config, &desk, &api, stopped.clone(), &serving).await?;
@@ -236,11 +248,12 @@ async fn open(
     desk.open(Arc::clone(&ledger));
 
     let closed = Arc::new(AtomicBool::new(false));
-    let followers = vec![spawn("derive", {
+    let mut followers = Vec::new();
+    if config.derive.enabled {
         let (ledger, config, closed) = (Arc::clone(&ledger), config.clone(), Arc::clone(&closed));
         let (api, metrics) = (Arc::clone(api), Arc::clone(&desk.metrics));
-        move || derive(&config, &ledger, &log, &api, &metrics, &closed)
-    })?];
+        followers.push(spawn("derive", move || derive(&config, &ledger, &log, &api, &metrics, &closed))?);
+    }
     let mut inputs = vec![spawn("notices", {
         let (desk, stop) = (Arc::clone(desk), Arc::clone(&stop));
         move || notices(&desk, &opened.notices, &stop)

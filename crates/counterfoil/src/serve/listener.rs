@@ -3,14 +3,14 @@
 //! HTTP/1.1 only: that is what Tekton, NGINX's neighbours and people's tools speak in clear text, and one protocol has one
 //! set of timeouts. A connection that sends nothing, or stops in its headers, is closed.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Extension, Router};
-use hyper::server::conn::http1;
+use axum::{body::Body, response::Response};
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -37,11 +37,15 @@ const LAST_REQUESTS: Duration = Duration::from_secs(10);
 /// Most bytes of a request's headers; larger ones are answered 431.
 const HEADER_BYTES: usize = 64 << 10;
 
-/// Serves until `stop` turns true, then lets open requests end.
+/// Serves until `stop` turns true, then lets open requests end. `service` gives the service of a connection.
 ///
 /// Accept errors (out of file descriptors, a connection reset in the queue) are waited out: a listener that gives up
 /// would lose events for good.
-pub async fn run(listener: TcpListener, app: Router, limits: Limits, mut stop: watch::Receiver<bool>) {
+pub async fn run<S>(listener: TcpListener, service: impl Fn(Peer) -> S, limits: Limits, mut stop: watch::Receiver<bool>)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send,
+{
     let slots = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
@@ -63,7 +67,7 @@ pub async fn run(listener: TcpListener, app: Router, limits: Limits, mut stop: w
                 continue;
             }
         };
-        let serving = connection(stream, peer, app.clone(), limits, &graceful);
+        let serving = connection(stream, peer, service(Peer(peer)), limits, &graceful);
         connections.spawn(async move {
             serving.await;
             drop(slot);
@@ -74,15 +78,18 @@ pub async fn run(listener: TcpListener, app: Router, limits: Limits, mut stop: w
     let _ = tokio::time::timeout(LAST_REQUESTS, graceful.shutdown()).await;
 }
 
-fn connection(
+fn connection<S>(
     stream: TcpStream,
     peer: SocketAddr,
-    app: Router,
+    service: S,
     limits: Limits,
     graceful: &GracefulShutdown,
-) -> impl Future<Output = ()> + use<> {
+) -> impl Future<Output = ()> + use<S>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send,
+{
     let _ = stream.set_nodelay(true); // an answer is one small write; waiting for more would only delay it
-    let service = TowerToHyperService::new(app.layer(Extension(Peer(peer))));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
