@@ -356,7 +356,7 @@ fn notices(desk: &Arc<Desk>, notices: &Receiver<Notice>, stop: &AtomicBool) {
 }
 
 /// Nice value of the derived work: intake goes first when processors are short.
-const BEHIND_INTAKE: i32 = 10;
+const BEHIND_INTAKE: i32 = 19;
 
 /// Keeps the derived world going. After trouble (a full disk, a damaged index) it is opened again from its last
 /// snapshot; meanwhile searches answer 503 and intake does not notice.
