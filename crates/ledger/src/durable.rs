@@ -28,7 +28,15 @@ pub enum Disk {
 /// An exclusive lock, held until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: Option<File>,
+    file: Option<File>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would not do: a child process that another thread is just starting has a copy of the descriptor until it
+        // runs its program, and with it the lock. If this fails, closing is what is left.
+        let _ = self.file.as_ref().map(File::unlock);
+    }
 }
 
 /// Free and total bytes of a file system.
@@ -286,12 +294,12 @@ impl Disk {
                     .open(path)
                     .map_err(Error::io("open", path))?;
                 match file.try_lock() {
-                    Ok(()) => Ok(Lock { _file: Some(file) }),
+                    Ok(()) => Ok(Lock { file: Some(file) }),
                     Err(fs::TryLockError::WouldBlock) => Err(Error::Locked { path: path.to_owned() }),
                     Err(fs::TryLockError::Error(error)) => Err(Error::io("lock", path)(error)),
                 }
             }
-            Self::Simulated(_) => Ok(Lock { _file: None }),
+            Self::Simulated(_) => Ok(Lock { file: None }),
         }
     }
 
