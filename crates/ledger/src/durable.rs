@@ -190,7 +190,7 @@ impl Disk {
                 }
             }
             Self::Simulated(sim) => {
-                sim.create(&tmp, bytes.to_vec()).map_err(Error::io("write", &tmp))?;
+                sim.create(&tmp, bytes).map_err(Error::io("write", &tmp))?;
                 if sync {
                     sim.sync_file(&tmp).map_err(Self::sync_failed(&tmp))?;
                 }
@@ -266,7 +266,7 @@ impl Disk {
             Self::Simulated(sim) => {
                 let mut bytes = start.to_vec();
                 bytes.resize(usize::try_from(len).expect("a simulated file fits memory"), 0);
-                sim.create(path, bytes).map_err(Error::io("write", path))?;
+                sim.create(path, &bytes).map_err(Error::io("write", path))?;
                 sim.sync_file(path).map_err(Self::sync_failed(path))?;
             }
         }
