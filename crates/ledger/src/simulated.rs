@@ -169,6 +169,17 @@ enum NameChange {
     Removed(PathBuf),
 }
 
+/// Says yes to the step that a test chooses.
+type Chosen = Box<dyn FnMut(Operation, &Path) -> bool + Send>;
+
+/// When a fault happens, or begins.
+enum Trigger {
+    /// At the step of this number.
+    At(u64),
+    /// At the first step that the test chooses.
+    When(Chosen),
+}
+
 #[derive(Default)]
 struct State {
     inodes: BTreeMap<u64, Inode>,
@@ -177,7 +188,7 @@ struct State {
     pending: Vec<NameChange>,
     next: u64,
     steps: Vec<Step>,
-    fault: Option<(u64, Fault)>,
+    fault: Option<(Trigger, Fault)>,
     dead: bool,
     space: Option<Space>,
 }
@@ -205,18 +216,25 @@ impl State {
             return Err(io::Error::other("the power is off"));
         }
         self.steps.push(Step { operation, path: path.to_owned(), failed: false });
-        let end = self.fate(operation);
+        let end = self.fate(operation, path);
         if !matches!(end, Ok(Fate::Works)) {
             self.steps.last_mut().expect("just pushed").failed = true;
         }
         end
     }
 
-    fn fate(&mut self, operation: Operation) -> io::Result<Fate> {
+    fn fate(&mut self, operation: Operation, path: &Path) -> io::Result<Fate> {
         use Operation::{Create, Rename, SyncFile, SyncFolder, Write};
-        let Some((at, fault)) = self.fault else { return Ok(Fate::Works) };
-        let Some(since) = (self.steps.len() as u64).checked_sub(at) else { return Ok(Fate::Works) };
-        match fault {
+        let now = self.steps.len() as u64;
+        let Some((trigger, fault)) = &mut self.fault else { return Ok(Fate::Works) };
+        if let Trigger::When(chosen) = trigger
+            && chosen(operation, path)
+        {
+            *trigger = Trigger::At(now);
+        }
+        let Trigger::At(at) = trigger else { return Ok(Fate::Works) };
+        let Some(since) = now.checked_sub(*at) else { return Ok(Fate::Works) };
+        match *fault {
             Fault::Fails if since == 0 => Err(io::Error::other("this step was made to fail")),
             Fault::FailsButPersists if since == 0 => Ok(Fate::Persists),
             Fault::PowerCut if since == 0 => {
@@ -311,7 +329,12 @@ impl SimDisk {
 
     /// The fault that happens at, or begins with, step number `step` (the first step has number 1).
     pub fn set_fault(&self, step: u64, fault: Fault) {
-        self.state().fault = Some((step, fault));
+        self.state().fault = Some((Trigger::At(step), fault));
+    }
+
+    /// The fault that happens at, or begins with, the first step that `chosen` says yes to. It must not ask the disk.
+    pub fn set_fault_when(&self, fault: Fault, chosen: impl FnMut(Operation, &Path) -> bool + Send + 'static) {
+        self.state().fault = Some((Trigger::When(Box::new(chosen)), fault));
     }
 
     /// Takes back a fault that has not happened, or ends one that lasts.
@@ -322,6 +345,17 @@ impl SimDisk {
     /// The power goes now: every step from here on fails. Go on with [`SimDisk::power_on`].
     pub fn cut_power(&self) {
         self.state().dead = true;
+    }
+
+    /// Whether a fault that lasts has begun and is not over.
+    pub fn is_in_trouble(&self) -> bool {
+        let state = self.state();
+        let Some((Trigger::At(at), Fault::Full { steps, .. } | Fault::ReadOnly { steps } | Fault::Broken { steps })) =
+            &state.fault
+        else {
+            return false;
+        };
+        (*at..at + steps).contains(&(state.steps.len() as u64 + 1))
     }
 
     /// What the space guard sees from now on.

@@ -2,13 +2,17 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use ledger::{
-    Append, Checkpoint, Config, Disk, Error, Lane, Ledger, Outcome, Payload, Position, SimDisk, VerifyOptions,
-    split_leaf, verify, verify_consistency,
+    Append, AppendError, Busy, Checkpoint, Config, Disk, Error, Lane, Ledger, Notice, Opened, Operation, Outcome,
+    Payload, Position, SimDisk, VerifyOptions, split_leaf, verify, verify_consistency,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
+
+/// How long something may take that happens by itself.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct World {
     pub(crate) sim: Arc<SimDisk>,
@@ -19,6 +23,9 @@ pub(crate) struct World {
     pub(crate) positions: BTreeMap<String, String>,
     pub(crate) checkpoints: Vec<Checkpoint>,
     pub(crate) tried: u64,
+    /// Appends that the disk refused since the ledger was opened last, and what it has told since.
+    pub(crate) refused: u64,
+    pub(crate) notices: Option<Receiver<Notice>>,
 }
 
 impl World {
@@ -39,6 +46,8 @@ impl World {
             positions: BTreeMap::new(),
             checkpoints: Vec::new(),
             tried: 0,
+            refused: 0,
+            notices: None,
         }
     }
 
@@ -50,7 +59,7 @@ impl World {
         }
     }
 
-    /// Appends until something fails or `rounds` are over. Everything that is acknowledged is noted.
+    /// Appends until the ledger stops or `rounds` are over. Everything that is acknowledged is noted.
     pub(crate) fn work(&mut self, log: &Ledger, rounds: u64) {
         for _ in 0..rounds {
             self.tried += 1;
@@ -69,13 +78,14 @@ impl World {
             let position =
                 (n.is_multiple_of(5)).then(|| Position { source: format!("s{}", n % 2), position: n.to_string() });
             let raw = payload.as_ref().map(|payload| payload.bytes().to_vec());
-            let Ok(receipt) = log.append_wait(Append {
-                lane: Lane::Push,
-                bodies: bodies.clone(),
-                payload,
-                position: position.clone(),
-            }) else {
-                return;
+            let append = Append { lane: Lane::Push, bodies: bodies.clone(), payload, position: position.clone() };
+            let receipt = match log.append_wait(append) {
+                Ok(receipt) => receipt,
+                Err(AppendError::Busy(Busy::Space | Busy::ReadOnly)) => {
+                    self.refused += 1;
+                    continue;
+                }
+                Err(_) => return,
             };
             self.acknowledged.extend((receipt.first..).zip(bodies));
             self.payloads.extend(raw.map(|raw| (receipt.first, raw)));
@@ -90,15 +100,23 @@ impl World {
     /// Opens, and checks that nothing is lost and nothing contradicted.
     pub(crate) fn check(&mut self) -> Option<Ledger> {
         let log = match Ledger::open(&self.config) {
-            Ok(opened) => opened.ledger,
+            Ok(Opened { ledger, notices }) => {
+                (self.notices, self.refused) = (Some(notices), 0);
+                ledger
+            }
             Err(error) => {
                 assert!(self.sim.is_off() || matches!(error, Error::Io { .. }), "it does not open: {error}");
                 return None;
             }
         };
+        let mut leaves = Vec::new();
+        while let some @ [_, ..] = &log.entries(leaves.len() as u64, 1000).unwrap()[..] {
+            leaves.extend_from_slice(some);
+        }
         for (index, body) in &self.acknowledged {
-            let leaf = log.entry(*index).unwrap().unwrap_or_else(|| panic!("entry {index} is lost"));
-            assert_eq!(split_leaf(&leaf).unwrap().1, body, "entry {index}");
+            let leaf = usize::try_from(*index).ok().and_then(|index| leaves.get(index));
+            let leaf = leaf.unwrap_or_else(|| panic!("entry {index} is lost"));
+            assert_eq!(split_leaf(leaf).unwrap().1, body, "entry {index}");
         }
         for (index, raw) in &self.payloads {
             assert_eq!(log.payload(*index).unwrap().as_ref(), Some(raw), "payload {index}");
@@ -121,6 +139,26 @@ impl World {
         Some(log)
     }
 
+    /// Waits until the ledger has told of all refusals since it was opened. How many gaps it told of.
+    pub(crate) fn told(&self) -> u64 {
+        let (mut told, mut gaps, mut begun) = (0, 0, None);
+        while told < self.refused {
+            let notice = self.notices.as_ref().unwrap().recv_timeout(PATIENCE).expect("refusals are told");
+            let Notice::Gap { why, since, until, push, pull } = notice else { continue };
+            match until {
+                None => assert_eq!((begun.replace((why, since)), push, pull), (None, 0, 0)),
+                Some(until) => {
+                    assert_eq!((begun.take(), pull), (Some((why, since)), 0), "an end without its beginning");
+                    assert!(since <= until);
+                    gaps += 1;
+                    told += push;
+                }
+            }
+        }
+        assert_eq!(told, self.refused);
+        gaps
+    }
+
     pub(crate) fn verify(&self) {
         let report =
             verify(Path::new("/data"), &VerifyOptions { disk: self.config.disk.clone(), ..VerifyOptions::default() });
@@ -137,6 +175,9 @@ pub(crate) fn dice(mut seed: u64) -> impl FnMut(u64) -> u64 {
         (z ^ (z >> 31)) % n
     }
 }
+
+/// An operation, and the kind of file or folder that it is done to.
+pub(crate) type Kind = (Operation, &'static str);
 
 /// What kind of file or folder this is.
 pub(crate) fn kind(path: &Path) -> &'static str {
