@@ -1,10 +1,13 @@
 //! Entries about ourselves: heartbeats, and what the ledger has to tell. They are evidence too.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use ingest::Draft;
-use ledger::{Append, Lane, Ledger, Notice};
+use ledger::{Append, AppendError, Busy, Lane, Ledger, Notice};
 use model::{
     Body, Fact, SourceId, Time,
     identity::{DEFAULT_CLUSTER, Declared, SourceKind, Submitter},
@@ -13,7 +16,7 @@ use model::{
 
 use crate::{
     derive::hex,
-    desk::{Arrival, Desk, Reached},
+    desk::{Arrival, Desk, NotKept, Reached},
     intake::now,
 };
 
@@ -82,10 +85,22 @@ fn beat(desk: &Desk, life: &Life, phase: &str) {
     keep(desk, facts);
 }
 
-/// Turns what the ledger tells into an entry.
-pub fn notice(desk: &Desk, notice: &Notice) {
+/// Time between two tries to keep a notice that the disk does not take.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Turns what the ledger tells into an entry. A disk that takes nothing just now is waited for until `stop` is true: that
+/// senders are refused belongs on the record too, and it is written when there is room again.
+pub fn notice(desk: &Desk, notice: &Notice, stop: &AtomicBool) {
     tracing::warn!(?notice, "the ledger tells");
-    keep(desk, vec![fact(notice)]);
+    loop {
+        let ending = stop.load(Ordering::Acquire);
+        match try_keep(desk, vec![fact(notice)]) {
+            Err(NotKept::Ledger(AppendError::Busy(Busy::Space | Busy::ReadOnly))) if !ending => {
+                std::thread::sleep(AGAIN);
+            }
+            kept => return told(desk, kept),
+        }
+    }
 }
 
 /// The fact of a notice.
@@ -112,15 +127,16 @@ fn fact(notice: &Notice) -> Fact {
                 name(quarantined)
             ),
         }),
-        Notice::Gap { since, until, push, pull } => Fact::Gap(Gap {
-            what: "disk_full".into(),
+        Notice::Gap { why, since, until, push, pull } => Fact::Gap(Gap {
+            what: if *why == Busy::ReadOnly { "disk_read_only" } else { "disk_full" }.into(),
             source: None,
-            count: Some(push + pull),
+            count: until.map(|_| push + pull),
             from: Some(time(since)),
             to: until.as_ref().map(time),
-            detail: format!(
-                "senders were refused because disk space is short: {push} that do not come back, {pull} that do"
-            ),
+            detail: match until {
+                None => format!("from now on senders are refused: {why}"),
+                Some(_) => format!("senders were refused: {why}; {push} that do not come back, {pull} that do"),
+            },
         }),
         Notice::RolledBack { old_origin, old_checkpoint, new_origin, kept } => Fact::Ledger(LedgerNote {
             what: "rolled_back".into(),
@@ -171,6 +187,17 @@ fn name(path: &std::path::Path) -> String {
 
 /// Writes own entries and waits for them; trouble is logged, since nobody else could be told.
 fn keep(desk: &Desk, facts: Vec<Fact>) {
+    told(desk, try_keep(desk, facts));
+}
+
+fn told(desk: &Desk, kept: Result<(), NotKept>) {
+    if let Err(error) = kept {
+        desk.metrics.trouble("own_entry");
+        tracing::error!(%error, "an entry about ourselves could not be kept");
+    }
+}
+
+fn try_keep(desk: &Desk, facts: Vec<Fact>) -> Result<(), NotKept> {
     let drafts = facts.into_iter().map(|fact| Draft { place: None, parser: PARSER, fact, cut: Vec::new() }).collect();
     let arrival = Arrival {
         source: source(),
@@ -183,8 +210,5 @@ fn keep(desk: &Desk, facts: Vec<Fact>) {
         position: None,
         reached: Reached::default(),
     };
-    if let Err(error) = desk.submit_wait(Lane::Own, arrival) {
-        desk.metrics.trouble("own_entry");
-        tracing::error!(%error, "an entry about ourselves could not be kept");
-    }
+    desk.submit_wait(Lane::Own, arrival).map(drop)
 }

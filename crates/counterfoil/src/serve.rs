@@ -234,6 +234,14 @@ async fn open(
                 }
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
+            // What a full disk refuses now it may take later; the process that opens then need not be a new one.
+            Err(error) if error.passing().is_some() => {
+                if told.is_none_or(|told| told.elapsed() > Duration::from_mins(1)) {
+                    told = Some(Instant::now());
+                    tracing::warn!(%error, intake = %serving.intake, "the disk takes nothing; answering 503 until it does");
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
             other => break other.with_context(|| format!("open the ledger in {}", config.data.display()))?,
         }
     };
@@ -347,7 +355,7 @@ fn notices(desk: &Arc<Desk>, notices: &Receiver<Notice>, stop: &AtomicBool) {
         // Looked at before the queue: what was told before the end is still written.
         let ending = stop.load(Ordering::Acquire);
         match notices.recv_timeout(Duration::from_millis(200)) {
-            Ok(notice) => own::notice(desk, &notice),
+            Ok(notice) => own::notice(desk, &notice, stop),
             Err(RecvTimeoutError::Timeout) if ending => return,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,

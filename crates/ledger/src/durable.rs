@@ -28,7 +28,15 @@ pub enum Disk {
 /// An exclusive lock, held until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: Option<File>,
+    file: Option<File>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would not do: a child process that another thread is just starting has a copy of the descriptor until it
+        // runs its program, and with it the lock. If this fails, closing is what is left.
+        let _ = self.file.as_ref().map(File::unlock);
+    }
 }
 
 /// Free and total bytes of a file system.
@@ -59,9 +67,15 @@ impl SegmentFile {
     /// fdatasync. The length of the file never changes, so its data are all there is to sync.
     pub(crate) fn sync(&self) -> Result<(), Error> {
         match self {
-            Self::Real(file, path) => file.sync_data().map_err(Error::io("sync", path)),
-            Self::Simulated(sim, path) => sim.sync_file(path).map_err(Error::io("sync", path)),
+            Self::Real(file, path) => file.sync_data().map_err(Disk::sync_failed(path)),
+            Self::Simulated(sim, path) => sim.sync_file(path).map_err(Disk::sync_failed(path)),
         }
+    }
+
+    /// The file was renamed while it is open.
+    pub(crate) fn is_now(&mut self, name: &Path) {
+        let (Self::Real(_, path) | Self::Simulated(_, path)) = self;
+        name.clone_into(path);
     }
 }
 
@@ -164,35 +178,44 @@ impl Disk {
 
     fn put(&self, path: &Path, bytes: &[u8], sync: bool, mode: u32) -> Result<(), Error> {
         let tmp = temporary(path);
-        match self {
-            Self::Real => {
-                let mut options = OpenOptions::new();
-                let options = options.write(true).create(true).truncate(true).mode(mode);
-                let mut file = match options.open(&tmp) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        self.make_dirs(parent(path))?;
-                        options.open(&tmp)
-                    }
-                    other => other,
-                }
-                .map_err(Error::io("create", &tmp))?;
-                file.write_all(bytes).map_err(Error::io("write", &tmp))?;
-                if sync {
-                    file.sync_all().map_err(Self::sync_failed(&tmp))?;
-                }
-            }
-            Self::Simulated(sim) => {
-                sim.create(&tmp, bytes.to_vec()).map_err(Error::io("write", &tmp))?;
-                if sync {
-                    sim.sync_file(&tmp).map_err(Self::sync_failed(&tmp))?;
-                }
-            }
-        }
+        self.or_remove(&tmp, self.fill(&tmp, bytes, sync, mode))?;
         self.rename(&tmp, path)?;
         if sync { self.sync_dir(parent(path)) } else { Ok(()) }
     }
 
-    /// A failed fsync must not look like a full disk, which may be tried again.
+    /// A file that was not finished must not keep the space that others need now.
+    fn or_remove(&self, path: &Path, result: Result<(), Error>) -> Result<(), Error> {
+        if result.as_ref().is_err_and(|error| error.passing().is_some()) {
+            // The first error is the one to tell; without this removal the file is only in the way.
+            let _ = self.remove(path);
+        }
+        result
+    }
+
+    fn fill(&self, tmp: &Path, bytes: &[u8], sync: bool, mode: u32) -> Result<(), Error> {
+        match self {
+            Self::Real => {
+                let mut options = OpenOptions::new();
+                let options = options.write(true).create(true).truncate(true).mode(mode);
+                let mut file = match options.open(tmp) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        self.make_dirs(parent(tmp))?;
+                        options.open(tmp)
+                    }
+                    other => other,
+                }
+                .map_err(Error::io("create", tmp))?;
+                file.write_all(bytes).map_err(Error::io("write", tmp))?;
+                if sync { file.sync_all().map_err(Self::sync_failed(tmp)) } else { Ok(()) }
+            }
+            Self::Simulated(sim) => {
+                sim.create(tmp, bytes).map_err(Error::io("write", tmp))?;
+                if sync { sim.sync_file(tmp).map_err(Self::sync_failed(tmp)) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// A failed fsync must not look like a full disk, which may be tried again (see [`Error::passing`]).
     fn sync_failed(path: &Path) -> impl FnOnce(io::Error) -> Error {
         let wrap = Error::io("sync", path);
         move |error| wrap(io::Error::other(error.to_string()))
@@ -241,6 +264,11 @@ impl Disk {
     /// Makes a file of `len` bytes: `start`, then zeros, all of it really written (an allocated but unwritten block costs a
     /// metadata update at its first sync), and durable with its name.
     pub(crate) fn make_zeroed(&self, path: &Path, start: &[u8], len: u64) -> Result<(), Error> {
+        self.or_remove(path, self.fill_with_zeros(path, start, len))?;
+        self.sync_dir(parent(path))
+    }
+
+    fn fill_with_zeros(&self, path: &Path, start: &[u8], len: u64) -> Result<(), Error> {
         static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
         match self {
             Self::Real => {
@@ -253,16 +281,15 @@ impl Disk {
                         .map_err(Error::io("write", path))?;
                     left -= n;
                 }
-                file.sync_all().map_err(Self::sync_failed(path))?;
+                file.sync_all().map_err(Self::sync_failed(path))
             }
             Self::Simulated(sim) => {
                 let mut bytes = start.to_vec();
                 bytes.resize(usize::try_from(len).expect("a simulated file fits memory"), 0);
-                sim.create(path, bytes).map_err(Error::io("write", path))?;
-                sim.sync_file(path).map_err(Self::sync_failed(path))?;
+                sim.create(path, &bytes).map_err(Error::io("write", path))?;
+                sim.sync_file(path).map_err(Self::sync_failed(path))
             }
         }
-        self.sync_dir(parent(path))
     }
 
     pub(crate) fn open_segment(&self, path: &Path) -> Result<SegmentFile, Error> {
@@ -286,12 +313,12 @@ impl Disk {
                     .open(path)
                     .map_err(Error::io("open", path))?;
                 match file.try_lock() {
-                    Ok(()) => Ok(Lock { _file: Some(file) }),
+                    Ok(()) => Ok(Lock { file: Some(file) }),
                     Err(fs::TryLockError::WouldBlock) => Err(Error::Locked { path: path.to_owned() }),
                     Err(fs::TryLockError::Error(error)) => Err(Error::io("lock", path)(error)),
                 }
             }
-            Self::Simulated(_) => Ok(Lock { _file: None }),
+            Self::Simulated(_) => Ok(Lock { file: None }),
         }
     }
 

@@ -137,9 +137,18 @@ impl Error {
         Self::Damaged { path: path.to_owned(), detail: detail.into() }
     }
 
-    /// Whether the file system is full. Such a write can be tried again, because nothing has been promised on it.
-    pub(crate) fn is_full(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    /// Why the disk takes nothing just now, if it is a reason that can pass: it is full (or a quota is), or its file system is
+    /// read-only. The file system refuses these before anything is lost, so whoever was refused can try the same again, and
+    /// nothing has been promised meanwhile. Not so EIO: there the medium or the file system does not know any more what it
+    /// holds, so no later success is worth anything before everything was read again. Errors of a sync never pass
+    /// (see `durable`).
+    pub fn passing(&self) -> Option<Busy> {
+        let Self::Io { source, .. } = self else { return None };
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(Busy::Space),
+            io::ErrorKind::ReadOnlyFilesystem => Some(Busy::ReadOnly),
+            _ => None,
+        }
     }
 
     pub(crate) fn is_not_found(&self) -> bool {
@@ -150,7 +159,7 @@ impl Error {
 /// Why an append was not accepted, or not carried through.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// Try again later: the lane's budget is used up, or space on disk is short.
+    /// Try again later: the lane's budget is used up, or the disk takes nothing. Nothing was kept.
     #[error("the ledger is busy: {0}")]
     Busy(Busy),
     /// A body or the whole append is larger than the format allows. The sender has to cut it.
@@ -177,9 +186,12 @@ pub enum Busy {
     /// The lane has taken as many bytes as it may hold at once.
     #[error("its queue is full")]
     Queue,
-    /// The space guard is up.
+    /// The space guard is up, or the disk is full.
     #[error("disk space is short")]
     Space,
+    /// The ledger's file system is read-only.
+    #[error("its file system is read-only")]
+    ReadOnly,
     /// The ledger is closing.
     #[error("it is closing")]
     Closing,

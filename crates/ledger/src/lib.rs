@@ -53,5 +53,5 @@ pub use proof::verify_tlog_proof;
 pub use read::Reader;
 pub use salvage::accept_rollback;
 pub use shared::{Done, Lane, Receipt, SpaceLevel};
-pub use simulated::{Fault, SimDisk};
+pub use simulated::{Fault, Operation, SimDisk, Step};
 pub use verify::{Outcome, Report, Trouble, VerifyOptions, verify};

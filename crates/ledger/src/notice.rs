@@ -1,5 +1,6 @@
 //! What a ledger has to tell its owner, who makes entries of it: the ledger itself knows no kinds of entries.
 
+use crate::error::Busy;
 use chrono::{DateTime, Utc};
 use std::path::PathBuf;
 
@@ -39,15 +40,17 @@ pub enum Notice {
         /// Of these, how many were found again in entry bundles. The others are fillers now (docs/formats/leaf.md).
         restored: u64,
     },
-    /// Senders are refused because disk space is short (`until` none), or were (`until` some).
+    /// Senders are refused because the disk takes nothing (`until` none), or were (`until` some). Told in pairs.
     Gap {
+        /// Why the first of them was refused.
+        why: Busy,
         /// Since when.
         since: DateTime<Utc>,
         /// Until when; none when it has just begun.
         until: Option<DateTime<Utc>>,
-        /// Refused appends of senders that do not come back.
+        /// Refused appends of senders that do not come back; 0 when it has just begun.
         push: u64,
-        /// Refused appends of senders that can wait.
+        /// Refused appends of senders that can wait; 0 when it has just begun.
         pull: u64,
     },
     /// Service was restored under a new origin. The entry made of this is the first one under it.

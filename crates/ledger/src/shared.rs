@@ -83,6 +83,10 @@ pub(crate) struct Queue {
     /// Bytes queued or being written.
     bytes: [usize; LANES],
     pub(crate) space: SpaceLevel,
+    /// The writer's last group was refused by the disk.
+    pub(crate) obstacle: bool,
+    /// The first refusal by the disk that the keeper has not dealt with: when, and why.
+    pub(crate) refused: Option<(DateTime<Utc>, Busy)>,
     pub(crate) closing: bool,
     pub(crate) writer_done: bool,
     failed: Option<Arc<str>>,
@@ -118,8 +122,8 @@ impl Queue {
 pub(crate) enum Spare {
     Wanted,
     Ready,
-    /// There is no space for it.
-    NoSpace,
+    /// The disk does not take it.
+    Refused(Busy),
 }
 
 pub(crate) struct Tail {
@@ -145,7 +149,7 @@ pub(crate) struct Counters {
     pub(crate) sync_micros: AtomicU64,
     pub(crate) refused_push: AtomicU64,
     pub(crate) refused_pull: AtomicU64,
-    /// Of the refused, those for space.
+    /// Of the refused, those because of the disk.
     pub(crate) space_push: AtomicU64,
     pub(crate) space_pull: AtomicU64,
     pub(crate) notices_lost: AtomicU64,
@@ -189,6 +193,8 @@ impl Shared {
             lanes: Default::default(),
             bytes: [0; LANES],
             space: SpaceLevel::Enough,
+            obstacle: false,
+            refused: None,
             closing: false,
             writer_done: false,
             failed: None,
@@ -239,14 +245,14 @@ impl Shared {
         }
     }
 
-    fn count_refusal(&self, lane: Lane, for_space: bool) {
+    fn count_refusal(&self, lane: Lane, by_disk: bool) {
         let (all, space) = match lane {
             Lane::Own => return,
             Lane::Push => (&self.counters.refused_push, &self.counters.space_push),
             Lane::Pull => (&self.counters.refused_pull, &self.counters.space_pull),
         };
         all.fetch_add(1, Ordering::Relaxed);
-        if for_space {
+        if by_disk {
             space.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -282,8 +288,9 @@ impl Shared {
                 return Ok(());
             }
         };
-        drop(queue);
+        // Counted before the keeper can take the level away and tell how many were refused.
         self.count_refusal(lane, busy == Busy::Space);
+        drop(queue);
         Err(AppendError::Busy(busy))
     }
 
@@ -328,6 +335,22 @@ impl Shared {
             queue.wake_at = Some(1);
             queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The disk refuses these appends. They are counted before the keeper can see that it is over.
+    pub(crate) fn refuse(&self, jobs: &[Job], why: Busy) {
+        for job in jobs {
+            self.count_refusal(job.lane, true);
+        }
+        let now = self.clock.wall();
+        let mut queue = self.queue();
+        queue.obstacle = true;
+        queue.refused.get_or_insert((now, why));
+    }
+
+    /// The disk has taken a group.
+    pub(crate) fn taken(&self) {
+        self.queue().obstacle = false;
     }
 
     /// Gives the bytes of answered appends back to their lanes.

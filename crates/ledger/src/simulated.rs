@@ -1,8 +1,16 @@
 //! A disk in memory that keeps only what was synced. For tests: ours and those of whoever embeds a ledger.
 //!
-//! After a power cut each 4 KiB page that was written and not synced is there or not, by chance; of the names that were made,
-//! changed or removed in a folder since its last sync, some first part is there. That is what journaling file systems promise,
-//! and not more.
+//! What a power cut leaves, by the chance that [`SimDisk::power_on`] is given:
+//! - **Bytes.** Each sector of 512 bytes holds what was synced last, or what any of the writes since has made of it; every sector
+//!   for itself, so a later one can be there without an earlier one, and half a page without the other half.
+//! - **Growth.** A file that grew has its old length, its new one, or any between; sectors of it that did not reach the disk
+//!   are zero (old bytes of other files do not show up: journaling file systems promise that).
+//! - **Names.** Of the names that were made, moved or removed in a folder since its last sync, some first part is there; each
+//!   folder for itself. File systems journal such changes in one order over all folders, so this is weaker than what they promise.
+//!   A rename is there or not, never half. A synced file whose name was not synced is lost.
+//! - **Folders** themselves stay: `durable` syncs their parents when it makes them.
+//!
+//! Besides, steps can fail: one of them, or all of a kind for some time (a full disk, one that is read-only, one that is broken).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,9 +20,9 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::durable::{Space, parent};
 
-const PAGE: usize = 4096;
+const SECTOR: usize = 512;
 
-/// What happens at the chosen step. A step is one create, write, sync, rename or remove.
+/// What goes wrong at the chosen step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The step reports an error and has no effect.
@@ -23,12 +31,134 @@ pub enum Fault {
     FailsButPersists,
     /// This step and all later ones fail: the machine has lost power. Go on with [`SimDisk::power_on`].
     PowerCut,
+    /// From this step on, for so many steps, the disk is full (ENOSPC): half of the bytes of a create or write are there, then
+    /// it fails; a rename fails. Bytes written into a file that has room for them need none on most file systems, and some on
+    /// those that never write in place: `in_place` says whether they still work.
+    Full {
+        /// How many steps.
+        steps: u64,
+        /// Whether writes inside of a file's length work.
+        in_place: bool,
+    },
+    /// From this step on, for so many steps, the file system is read-only (EROFS): everything fails but syncs.
+    ReadOnly {
+        /// How many steps.
+        steps: u64,
+    },
+    /// From this step on, for so many steps, everything fails with EIO, syncs too.
+    Broken {
+        /// How many steps.
+        steps: u64,
+    },
+}
+
+/// The operations of a disk that are steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// A new file with bytes in it.
+    Create,
+    /// Bytes into a file that is there.
+    Write,
+    /// fsync of a file.
+    SyncFile,
+    /// fsync of a folder.
+    SyncFolder,
+    /// A rename; the path is the new name.
+    Rename,
+    /// Removal of a file or folder.
+    Remove,
+}
+
+/// One step that was made, or tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What.
+    pub operation: Operation,
+    /// To which file or folder.
+    pub path: PathBuf,
+    /// It met the fault.
+    pub failed: bool,
+}
+
+/// How a step ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Works,
+    /// It is done and durable, and an error is reported.
+    Persists,
+    /// Half of its bytes are written, and an error is reported.
+    Short,
+}
+
+impl Fate {
+    /// As much of the bytes as is written.
+    fn part(self, bytes: &[u8]) -> &[u8] {
+        if self == Self::Short { &bytes[..bytes.len() / 2] } else { bytes }
+    }
+
+    fn report(self) -> io::Result<()> {
+        match self {
+            Self::Works => Ok(()),
+            Self::Persists => Err(io::Error::other("this step was made to fail, but is done")),
+            Self::Short => Err(io::ErrorKind::StorageFull.into()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default)]
 struct Inode {
     live: Vec<u8>,
     durable: Vec<u8>,
+    /// Writes since the last sync: where, and what.
+    unsynced: Vec<(usize, Vec<u8>)>,
+}
+
+impl Inode {
+    fn write(&mut self, from: usize, bytes: &[u8]) {
+        let to = from + bytes.len();
+        if self.live.len() < to {
+            self.live.resize(to, 0);
+        }
+        self.live[from..to].copy_from_slice(bytes);
+        self.unsynced.push((from, bytes.to_vec()));
+    }
+
+    fn sync(&mut self) {
+        self.durable.clone_from(&self.live);
+        self.unsynced.clear();
+    }
+
+    /// What is left without power.
+    fn survive(&mut self, chance: &mut impl FnMut(u64) -> u64) {
+        if self.unsynced.is_empty() {
+            return;
+        }
+        let grown = self.live.len() - self.durable.len();
+        let kept = match chance(3) {
+            0 => 0,
+            1 => grown,
+            _ => usize::try_from(chance(grown as u64 + 1)).unwrap_or(grown),
+        };
+        let mut after = self.durable.clone();
+        after.resize(self.durable.len() + kept, 0);
+        let sectors: BTreeSet<usize> = self
+            .unsynced
+            .iter()
+            .flat_map(|(from, bytes)| from / SECTOR..(from + bytes.len()).min(after.len()).div_ceil(SECTOR))
+            .collect();
+        for sector in sectors {
+            let (start, end) = (sector * SECTOR, ((sector + 1) * SECTOR).min(after.len()));
+            let touching = |(from, bytes): &&(usize, Vec<u8>)| *from < end && start < from + bytes.len();
+            let count = self.unsynced.iter().filter(touching).count() as u64;
+            let kept = usize::try_from(chance(count + 1)).unwrap_or(usize::MAX);
+            for (from, bytes) in self.unsynced.iter().filter(touching).take(kept) {
+                let (start, end) = (start.max(*from), end.min(from + bytes.len()));
+                after[start..end].copy_from_slice(&bytes[start - from..end - from]);
+            }
+        }
+        self.live = after;
+        self.sync();
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -39,6 +169,17 @@ enum NameChange {
     Removed(PathBuf),
 }
 
+/// Says yes to the step that a test chooses.
+type Chosen = Box<dyn FnMut(Operation, &Path) -> bool + Send>;
+
+/// When a fault happens, or begins.
+enum Trigger {
+    /// At the step of this number.
+    At(u64),
+    /// At the first step that the test chooses.
+    When(Chosen),
+}
+
 #[derive(Default)]
 struct State {
     inodes: BTreeMap<u64, Inode>,
@@ -46,8 +187,8 @@ struct State {
     durable_names: BTreeMap<PathBuf, u64>,
     pending: Vec<NameChange>,
     next: u64,
-    steps: u64,
-    fault: Option<(u64, Fault)>,
+    steps: Vec<Step>,
+    fault: Option<(Trigger, Fault)>,
     dead: bool,
     space: Option<Space>,
 }
@@ -69,30 +210,48 @@ fn not_found() -> io::Error {
 }
 
 impl State {
-    /// Runs a step, or the fault that was set for it. `persist` makes the step's effect durable.
-    fn step(
-        &mut self,
-        apply: impl FnOnce(&mut Self) -> io::Result<()>,
-        persist: impl FnOnce(&mut Self),
-    ) -> io::Result<()> {
+    /// Notes a step and says how it ends; an error if nothing of it happens.
+    fn step(&mut self, operation: Operation, path: &Path) -> io::Result<Fate> {
         if self.dead {
             return Err(io::Error::other("the power is off"));
         }
-        self.steps += 1;
-        match self.fault {
-            Some((at, fault)) if at == self.steps => match fault {
-                Fault::Fails => Err(io::Error::other("this step was made to fail")),
-                Fault::FailsButPersists => {
-                    apply(self)?;
-                    persist(self);
-                    Err(io::Error::other("this step was made to fail, but is done"))
-                }
-                Fault::PowerCut => {
-                    self.dead = true;
-                    Err(io::Error::other("the power is off"))
-                }
+        self.steps.push(Step { operation, path: path.to_owned(), failed: false });
+        let end = self.fate(operation, path);
+        if !matches!(end, Ok(Fate::Works)) {
+            self.steps.last_mut().expect("just pushed").failed = true;
+        }
+        end
+    }
+
+    fn fate(&mut self, operation: Operation, path: &Path) -> io::Result<Fate> {
+        use Operation::{Create, Rename, SyncFile, SyncFolder, Write};
+        let now = self.steps.len() as u64;
+        let Some((trigger, fault)) = &mut self.fault else { return Ok(Fate::Works) };
+        if let Trigger::When(chosen) = trigger
+            && chosen(operation, path)
+        {
+            *trigger = Trigger::At(now);
+        }
+        let Trigger::At(at) = trigger else { return Ok(Fate::Works) };
+        let Some(since) = now.checked_sub(*at) else { return Ok(Fate::Works) };
+        match *fault {
+            Fault::Fails if since == 0 => Err(io::Error::other("this step was made to fail")),
+            Fault::FailsButPersists if since == 0 => Ok(Fate::Persists),
+            Fault::PowerCut if since == 0 => {
+                self.dead = true;
+                Err(io::Error::other("the power is off"))
+            }
+            Fault::Full { steps, in_place } if since < steps => match operation {
+                Create => Ok(Fate::Short),
+                Write if !in_place => Ok(Fate::Short),
+                Rename => Err(io::ErrorKind::StorageFull.into()),
+                _ => Ok(Fate::Works),
             },
-            _ => apply(self),
+            Fault::ReadOnly { steps } if since < steps && !matches!(operation, SyncFile | SyncFolder) => {
+                Err(io::ErrorKind::ReadOnlyFilesystem.into())
+            }
+            Fault::Broken { steps } if since < steps => Err(rustix::io::Errno::IO.into()),
+            _ => Ok(Fate::Works),
         }
     }
 
@@ -122,6 +281,16 @@ impl State {
     fn persist_names(&mut self, dir: &Path) {
         self.persist(dir, usize::MAX);
     }
+
+    /// Notes a change of names that was made.
+    fn change(&mut self, change: NameChange, fate: Fate) -> io::Result<()> {
+        let dir = change.dir().to_owned();
+        self.pending.push(change);
+        if fate == Fate::Persists {
+            self.persist_names(&dir);
+        }
+        fate.report()
+    }
 }
 
 impl NameChange {
@@ -150,15 +319,25 @@ impl SimDisk {
 
     /// How many steps were made since the disk was new.
     pub fn steps(&self) -> u64 {
-        self.state().steps
+        self.state().steps.len() as u64
     }
 
-    /// The fault that happens at step number `step` (the first step has number 1).
+    /// All steps since the disk was new.
+    pub fn history(&self) -> Vec<Step> {
+        self.state().steps.clone()
+    }
+
+    /// The fault that happens at, or begins with, step number `step` (the first step has number 1).
     pub fn set_fault(&self, step: u64, fault: Fault) {
-        self.state().fault = Some((step, fault));
+        self.state().fault = Some((Trigger::At(step), fault));
     }
 
-    /// Takes back a fault that has not happened.
+    /// The fault that happens at, or begins with, the first step that `chosen` says yes to. It must not ask the disk.
+    pub fn set_fault_when(&self, fault: Fault, chosen: impl FnMut(Operation, &Path) -> bool + Send + 'static) {
+        self.state().fault = Some((Trigger::When(Box::new(chosen)), fault));
+    }
+
+    /// Takes back a fault that has not happened, or ends one that lasts.
     pub fn clear_fault(&self) {
         self.state().fault = None;
     }
@@ -166,6 +345,17 @@ impl SimDisk {
     /// The power goes now: every step from here on fails. Go on with [`SimDisk::power_on`].
     pub fn cut_power(&self) {
         self.state().dead = true;
+    }
+
+    /// Whether a fault that lasts has begun and is not over.
+    pub fn is_in_trouble(&self) -> bool {
+        let state = self.state();
+        let Some((Trigger::At(at), Fault::Full { steps, .. } | Fault::ReadOnly { steps } | Fault::Broken { steps })) =
+            &state.fault
+        else {
+            return false;
+        };
+        (*at..at + steps).contains(&(state.steps.len() as u64 + 1))
     }
 
     /// What the space guard sees from now on.
@@ -183,7 +373,7 @@ impl SimDisk {
         let mut state = self.state();
         if let Ok(inode) = state.inode(path) {
             inode.live[offset] ^= mask;
-            inode.durable = inode.live.clone();
+            inode.sync();
         }
     }
 
@@ -208,21 +398,7 @@ impl SimDisk {
         let used: BTreeSet<u64> = state.names.values().copied().collect();
         state.inodes.retain(|id, _| used.contains(id));
         for inode in state.inodes.values_mut() {
-            if inode.live == inode.durable {
-                continue;
-            }
-            // A file that grew may have kept its new length with nothing in the new pages.
-            let len = if chance(2) == 0 { inode.durable.len() } else { inode.live.len() };
-            let mut after = inode.durable.clone();
-            after.resize(len, 0);
-            for (page, bytes) in after.chunks_mut(PAGE).enumerate() {
-                let from = page * PAGE;
-                if chance(2) == 1 && inode.live.len() >= from + bytes.len() {
-                    bytes.copy_from_slice(&inode.live[from..from + bytes.len()]);
-                }
-            }
-            inode.live.clone_from(&after);
-            inode.durable = after;
+            inode.survive(&mut chance);
         }
     }
 
@@ -245,86 +421,66 @@ impl SimDisk {
         self.state().names.keys().any(|name| name != path && name.starts_with(path))
     }
 
-    pub(crate) fn create(&self, path: &Path, bytes: Vec<u8>) -> io::Result<()> {
-        self.state().step(
-            |state| {
-                let id = state.next;
-                state.next += 1;
-                state.inodes.insert(id, Inode { live: bytes, durable: Vec::new() });
-                state.names.insert(path.to_owned(), id);
-                state.pending.push(NameChange::Set(path.to_owned(), id));
-                Ok(())
-            },
-            |state| state.persist_names(parent(path)),
-        )
+    pub(crate) fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let fate = state.step(Operation::Create, path)?;
+        let mut inode = Inode::default();
+        inode.write(0, fate.part(bytes));
+        if fate == Fate::Persists {
+            inode.sync();
+        }
+        let id = state.next;
+        state.next += 1;
+        state.inodes.insert(id, inode);
+        state.names.insert(path.to_owned(), id);
+        state.change(NameChange::Set(path.to_owned(), id), fate)
     }
 
     pub(crate) fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let from = usize::try_from(offset).map_err(io::Error::other)?;
-        self.state().step(
-            |state| {
-                let inode = state.inode(path)?;
-                let to = from + bytes.len();
-                if inode.live.len() < to {
-                    inode.live.resize(to, 0);
-                }
-                inode.live[from..to].copy_from_slice(bytes);
-                Ok(())
-            },
-            |state| {
-                if let Ok(inode) = state.inode(path) {
-                    inode.durable = inode.live.clone();
-                }
-            },
-        )
+        let mut state = self.state();
+        let fate = state.step(Operation::Write, path)?;
+        let inode = state.inode(path)?;
+        inode.write(from, fate.part(bytes));
+        if fate == Fate::Persists {
+            inode.sync();
+        }
+        fate.report()
     }
 
     pub(crate) fn sync_file(&self, path: &Path) -> io::Result<()> {
-        self.state().step(
-            |state| {
-                let inode = state.inode(path)?;
-                inode.durable = inode.live.clone();
-                Ok(())
-            },
-            |_| {},
-        )
+        let mut state = self.state();
+        let fate = state.step(Operation::SyncFile, path)?;
+        state.inode(path)?.sync();
+        fate.report()
     }
 
     pub(crate) fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.state().step(
-            |state| {
-                state.persist_names(dir);
-                Ok(())
-            },
-            |_| {},
-        )
+        let mut state = self.state();
+        let fate = state.step(Operation::SyncFolder, dir)?;
+        state.persist_names(dir);
+        fate.report()
     }
 
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.state().step(
-            |state| {
-                let id = state.names.remove(from).ok_or_else(not_found)?;
-                state.names.insert(to.to_owned(), id);
-                state.pending.push(NameChange::Moved(from.to_owned(), to.to_owned(), id));
-                Ok(())
-            },
-            |state| state.persist_names(parent(to)),
-        )
+        let mut state = self.state();
+        let fate = state.step(Operation::Rename, to)?;
+        let id = state.names.remove(from).ok_or_else(not_found)?;
+        state.names.insert(to.to_owned(), id);
+        state.change(NameChange::Moved(from.to_owned(), to.to_owned(), id), fate)
     }
 
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
-        self.state().step(
-            |state| {
-                if !state.names.keys().any(|name| name.starts_with(path)) {
-                    return Err(not_found());
-                }
-                let change = NameChange::Removed(path.to_owned());
-                change.apply(&mut state.names);
-                state.pending.push(change);
-                Ok(())
-            },
-            |state| state.persist_names(parent(path)),
-        )
+        let mut state = self.state();
+        // A folder that has been emptied is still there, and its own removal makes that of its files durable.
+        let emptied = |change: &NameChange| change.dir().starts_with(path);
+        if !state.names.keys().any(|name| name.starts_with(path)) && !state.pending.iter().any(emptied) {
+            return Err(not_found());
+        }
+        let fate = state.step(Operation::Remove, path)?;
+        let change = NameChange::Removed(path.to_owned());
+        change.apply(&mut state.names);
+        state.change(change, fate)
     }
 
     pub(crate) fn space(&self) -> Space {
