@@ -246,6 +246,9 @@ pub struct Verify {
     /// A checkpoint kept elsewhere: the ledger must contain it.
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
+    /// The small trusted file [default: `head` in the data folder].
+    #[arg(long, value_name = "FILE")]
+    pub head: Option<PathBuf>,
     /// Public key (vkey, or a file that holds it) [default: the ledger's own].
     #[arg(long, value_name = "VKEY")]
     pub vkey: Option<String>,

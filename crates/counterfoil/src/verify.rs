@@ -52,9 +52,11 @@ impl Verified {
     }
 }
 
-/// Verifies a data folder, a ledger folder, or a folder of any C2SP tlog-tiles log.
-pub fn check(given: &Path, checkpoint: Option<&Path>, vkey: Option<&str>) -> Result<Verified> {
-    let folder = if given.join("ledger").join("checkpoint").exists() { given.join("ledger") } else { given.to_owned() };
+/// Verifies a data folder, a ledger folder, or a folder of any C2SP tlog-tiles log. A data folder has a `head`, if none is named.
+pub fn check(given: &Path, head: Option<&Path>, checkpoint: Option<&Path>, vkey: Option<&str>) -> Result<Verified> {
+    let below = given.join("ledger");
+    let (folder, beside) = if below.exists() { (below, Some(given.join("head"))) } else { (given.to_owned(), None) };
+    let head = head.map(Path::to_owned).or(beside);
     if !folder.exists() {
         bail!("{} does not exist; name the folder with --data DIR", folder.display());
     }
@@ -63,7 +65,7 @@ pub fn check(given: &Path, checkpoint: Option<&Path>, vkey: Option<&str>) -> Res
         .transpose()?;
     let kept_size = kept.as_deref().map(|note| foreign(note, &folder)).transpose()?;
     let vkeys = vkey.map(key).transpose()?.into_iter().collect();
-    let report = ledger::verify(&folder, &VerifyOptions { vkeys, kept, ..VerifyOptions::default() });
+    let report = ledger::verify(&folder, &VerifyOptions { vkeys, kept, head, ..VerifyOptions::default() });
     let outcome = match report.outcome() {
         Outcome::Verified => "verified",
         Outcome::Refuted => "refuted",

@@ -49,11 +49,17 @@ impl Folder {
         if needed > VERSION { Err(Error::Newer { path, needed, known: VERSION }) } else { Ok(()) }
     }
 
+    fn format_text() -> String {
+        format!("counterfoil-ledger\nversion {VERSION}\nmin-reader {VERSION}\n")
+    }
+
     pub(crate) fn write_format(&self) -> Result<(), Error> {
-        self.disk.write_durably(
-            &self.path("format"),
-            format!("counterfoil-ledger\nversion {VERSION}\nmin-reader {VERSION}\n").as_bytes(),
-        )
+        self.disk.write_durably(&self.path("format"), Self::format_text().as_bytes())
+    }
+
+    /// Whether `format` is what this version writes.
+    pub(crate) fn format_is_exact(&self) -> bool {
+        matches!(self.disk.text_if_there(&self.path("format")), Ok(Some(text)) if text == Self::format_text())
     }
 
     pub(crate) fn origin(&self) -> Result<String, Error> {
@@ -127,6 +133,11 @@ impl KeyList {
         })
     }
 
+    /// Keys of this origin that are in use.
+    pub(crate) fn signing(&self, origin: &str) -> impl Iterator<Item = &Vkey> {
+        self.0.iter().filter(move |line| line.vkey.name() == origin && line.end.is_none()).map(|line| &line.vkey)
+    }
+
     /// Keys of this origin that sign the checkpoint of this size.
     pub(crate) fn at(&self, origin: &str, size: u64) -> impl Iterator<Item = &Vkey> {
         self.0.iter().filter(move |line| line.vkey.name() == origin && line.covers(size)).map(|line| &line.vkey)
@@ -162,11 +173,11 @@ impl Signer {
         let origin = folder.origin()?;
         let list = KeyList::read(folder)?;
         let mut keys = Vec::new();
-        for line in list.0.iter().filter(|line| line.vkey.name() == origin && line.end.is_none()) {
-            let path = folder.path(secret_path(&line.vkey));
+        for vkey in list.signing(&origin) {
+            let path = folder.path(secret_path(vkey));
             let text = folder.disk.text_if_there(&path)?.ok_or_else(|| Error::damaged(&path, "it is missing"))?;
             let key = Skey::parse(&text)?;
-            if key.vkey() != &line.vkey {
+            if key.vkey() != vkey {
                 return Err(Error::damaged(&path, "it is not the secret of the key in keys/vkeys"));
             }
             keys.push(key);

@@ -106,6 +106,8 @@ pub(crate) enum Finding {
 pub(crate) struct Scan {
     pub(crate) groups: Vec<Group>,
     pub(crate) findings: Vec<Finding>,
+    /// First entry of the first segment that was read, if there is one.
+    pub(crate) first: Option<u64>,
     /// Index after the last entry.
     pub(crate) next: u64,
     /// The highest generation in use.
@@ -120,6 +122,7 @@ pub(crate) fn scan(disk: &Disk, dir: &Path, from: u64) -> Result<Scan, Error> {
         return Err(Error::damaged(dir, format!("no journal segment holds entry {from}")));
     };
     let mut scan = Scan {
+        first: Some(all[start].first),
         next: all[start].first,
         generation: all.iter().map(|segment| segment.generation).max().unwrap_or(0),
         ..Scan::default()
@@ -143,7 +146,7 @@ pub(crate) fn scan_live(disk: &Disk, dir: &Path) -> Result<Scan, Error> {
     for _ in 1..TRIES {
         let again = match &result {
             Ok(scan) => scan.findings.iter().any(|finding| matches!(finding, Finding::Damage { .. })),
-            Err(error) => error.is_not_found(),
+            Err(_) => true,
         };
         if !again {
             break;

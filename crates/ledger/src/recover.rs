@@ -29,7 +29,7 @@ pub(crate) struct Recovered {
 /// Reads the tail and proves that it goes on from the checkpoint in `head`.
 pub(crate) fn recover(folder: &Folder, head: &Head) -> Result<Recovered, Error> {
     let tiles = TileStore::new(folder.disk.clone(), &folder.dir);
-    let Scan { groups, findings, next, generation } = scan(&folder.disk, &folder.journal(), head.stored)?;
+    let Scan { groups, findings, next, generation, .. } = scan(&folder.disk, &folder.journal(), head.stored)?;
     let tree = match tiles.edge(head.synced) {
         // Files that `head` knows to be durable are not there: an older copy of the folder.
         Err(error) if error.is_not_found() => {

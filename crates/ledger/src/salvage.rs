@@ -10,6 +10,7 @@ use crate::journal::{self, Scan, make_spare, scan, segments};
 use crate::leaf::{MAX_BODY, split_leaf, time_text, write_leaf};
 use crate::ledger::{first_head, lock};
 use crate::merkle::{self, leaf_hash};
+use crate::note::Checkpoint;
 use crate::notice::Notice;
 use crate::seal::{Sealer, Store};
 use crate::tiles::{TileStore, WIDTH, bundle_path};
@@ -35,11 +36,7 @@ pub fn accept_rollback(
     if list.0.iter().any(|line| line.vkey.name() == new) {
         return Err(Error::BadOrigin { origin: new });
     }
-    let old_head = folder.disk.text_if_there(&folder.head)?;
-    let old_checkpoint = match &old_head {
-        Some(text) => text.split_once("\n\n").map(|(_, note)| note.to_owned()),
-        None => folder.disk.text_if_there(&folder.path("checkpoint"))?,
-    };
+    let old_checkpoint = last_checkpoint(&folder, &list)?;
     let (salvage, generation) = leaves(&folder)?;
     let kept = salvage.len();
     let notice = Notice::RolledBack { old_origin, old_checkpoint, new_origin: new.clone(), kept };
@@ -82,6 +79,17 @@ pub fn accept_rollback(
     folder.disk.sync_dir(&aside)?;
     folder.disk.sync_dir(&folder.journal())?;
     Ok(kept)
+}
+
+/// The checkpoint that was signed last, as far as anybody can tell: the one in `head`, or the published one. That was not synced,
+/// so after a power cut it can hold anything; what is no checkpoint of ours is not named.
+fn last_checkpoint(folder: &Folder, keys: &KeyList) -> Result<Option<String>, Error> {
+    let text = |bytes: Option<Vec<u8>>| bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    let head = text(folder.disk.read_if_there(&folder.head)?);
+    let published = text(folder.disk.read_if_there(&folder.path("checkpoint"))?);
+    let in_head = head.as_deref().and_then(|head| head.split_once("\n\n")).map(|(_, note)| note);
+    let is_ours = |note: &&str| Checkpoint::verify(note, keys.0.iter().map(|line| &line.vkey)).is_ok();
+    Ok([in_head, published.as_deref()].into_iter().flatten().find(is_ours).map(str::to_owned))
 }
 
 /// Entries `0..len()`.

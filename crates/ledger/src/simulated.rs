@@ -12,6 +12,8 @@
 //!
 //! Besides, steps can fail: one of them, or all of a kind for some time (a full disk, one that is read-only, one that is broken).
 
+mod inode;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
@@ -19,8 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use crate::durable::{Space, parent};
-
-const SECTOR: usize = 512;
+use inode::Inode;
 
 /// What goes wrong at the chosen step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,62 +103,6 @@ impl Fate {
             Self::Persists => Err(io::Error::other("this step was made to fail, but is done")),
             Self::Short => Err(io::ErrorKind::StorageFull.into()),
         }
-    }
-}
-
-#[derive(Debug, Clone, Default)]
-struct Inode {
-    live: Vec<u8>,
-    durable: Vec<u8>,
-    /// Writes since the last sync: where, and what.
-    unsynced: Vec<(usize, Vec<u8>)>,
-}
-
-impl Inode {
-    fn write(&mut self, from: usize, bytes: &[u8]) {
-        let to = from + bytes.len();
-        if self.live.len() < to {
-            self.live.resize(to, 0);
-        }
-        self.live[from..to].copy_from_slice(bytes);
-        self.unsynced.push((from, bytes.to_vec()));
-    }
-
-    fn sync(&mut self) {
-        self.durable.clone_from(&self.live);
-        self.unsynced.clear();
-    }
-
-    /// What is left without power.
-    fn survive(&mut self, chance: &mut impl FnMut(u64) -> u64) {
-        if self.unsynced.is_empty() {
-            return;
-        }
-        let grown = self.live.len() - self.durable.len();
-        let kept = match chance(3) {
-            0 => 0,
-            1 => grown,
-            _ => usize::try_from(chance(grown as u64 + 1)).unwrap_or(grown),
-        };
-        let mut after = self.durable.clone();
-        after.resize(self.durable.len() + kept, 0);
-        let sectors: BTreeSet<usize> = self
-            .unsynced
-            .iter()
-            .flat_map(|(from, bytes)| from / SECTOR..(from + bytes.len()).min(after.len()).div_ceil(SECTOR))
-            .collect();
-        for sector in sectors {
-            let (start, end) = (sector * SECTOR, ((sector + 1) * SECTOR).min(after.len()));
-            let touching = |(from, bytes): &&(usize, Vec<u8>)| *from < end && start < from + bytes.len();
-            let count = self.unsynced.iter().filter(touching).count() as u64;
-            let kept = usize::try_from(chance(count + 1)).unwrap_or(usize::MAX);
-            for (from, bytes) in self.unsynced.iter().filter(touching).take(kept) {
-                let (start, end) = (start.max(*from), end.min(from + bytes.len()));
-                after[start..end].copy_from_slice(&bytes[start - from..end - from]);
-            }
-        }
-        self.live = after;
-        self.sync();
     }
 }
 
@@ -313,6 +258,19 @@ impl NameChange {
 }
 
 impl SimDisk {
+    /// A disk that holds these files, durably.
+    pub fn of(files: BTreeMap<PathBuf, Vec<u8>>) -> Self {
+        let mut state = State::default();
+        for (path, bytes) in files {
+            let id = state.next;
+            state.next += 1;
+            state.inodes.insert(id, Inode::of(bytes));
+            state.names.insert(path, id);
+        }
+        state.durable_names.clone_from(&state.names);
+        Self { state: Mutex::new(state) }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -380,6 +338,12 @@ impl SimDisk {
     /// All files.
     pub fn files(&self) -> Vec<PathBuf> {
         self.state().names.keys().cloned().collect()
+    }
+
+    /// All files and what is in them now.
+    pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let state = self.state();
+        state.names.iter().map(|(path, id)| (path.clone(), state.inodes[id].live.clone())).collect()
     }
 
     /// The power comes back. What was synced is there; `chance(n)` gives a number below n and decides about the rest.
@@ -472,9 +436,9 @@ impl SimDisk {
 
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        // A folder that has been emptied is still there, and its own removal makes that of its files durable.
-        let emptied = |change: &NameChange| change.dir().starts_with(path);
-        if !state.names.keys().any(|name| name.starts_with(path)) && !state.pending.iter().any(emptied) {
+        // A folder whose files were removed is still there until it is removed itself.
+        let holds = |names: &BTreeMap<PathBuf, u64>| names.keys().any(|name| name.starts_with(path));
+        if !holds(&state.names) && !holds(&state.durable_names) {
             return Err(not_found());
         }
         let fate = state.step(Operation::Remove, path)?;

@@ -3,6 +3,7 @@
 //! Works on our own folders and on those of other programs that write C2SP tlog-tiles (`checkpoint` and `tile/`). Trusts only
 //! the verifier keys, and a checkpoint that was kept elsewhere if one is given.
 
+mod small;
 mod store;
 mod tree;
 
@@ -27,7 +28,8 @@ pub struct VerifyOptions {
     pub vkeys: Vec<String>,
     /// A checkpoint that was kept elsewhere: the log here must be that one, or an extension of it.
     pub kept: Option<String>,
-    /// The `head` file, if it is not beside the folder.
+    /// The `head` file, if it is not beside the folder. It must be there then, as it must when a whole data folder is verified; a
+    /// copy of `ledger/` alone can do without.
     pub head: Option<PathBuf>,
 }
 
@@ -101,6 +103,11 @@ impl Report {
         self.troubles.push(Trouble { outcome: Outcome::Refuted, path: path.to_owned(), detail: detail.into(), entry });
     }
 
+    fn unknown(&mut self, path: &Path, detail: impl Into<String>) {
+        let (outcome, path) = (Outcome::CouldNotCheck, path.to_owned());
+        self.troubles.push(Trouble { outcome, path, detail: detail.into(), entry: None });
+    }
+
     /// A file that could not be read refutes if its content is wrong or it is missing, otherwise nothing is known.
     fn error(&mut self, path: &Path, entry: Option<u64>, error: &Error) {
         let outcome = match error {
@@ -155,14 +162,24 @@ impl fmt::Display for Report {
 /// Verifies a log's folder: a data folder, its `ledger/`, or that of another program.
 pub fn verify(dir: &Path, options: &VerifyOptions) -> Report {
     let disk = options.disk.clone();
-    let is_ours = |dir: &Path| matches!(disk.read_if_there(&dir.join("format")), Ok(Some(_)));
+    // One of these files can be what is missing.
+    let is_ours = |dir: &Path| {
+        disk.is_dir(&dir.join("journal"))
+            || ["format", "origin"].iter().any(|name| matches!(disk.read_if_there(&dir.join(name)), Ok(Some(_))))
+    };
     let below = dir.join("ledger");
-    let dir = if !is_ours(dir) && is_ours(&below) { below } else { dir.to_owned() };
+    let whole = !is_ours(dir) && is_ours(&below);
+    let dir = if whole { below } else { dir.to_owned() };
     let head = options.head.clone().unwrap_or_else(|| dir.parent().unwrap_or(&dir).join("head"));
     let ours = is_ours(&dir);
     let folder = Folder { disk: disk.clone(), dir: dir.clone(), head };
-    let mut check =
-        Check { tiles: TileStore::new(disk, &dir), folder, report: Report::default(), files: BTreeMap::new() };
+    let mut check = Check {
+        tiles: TileStore::new(disk, &dir),
+        folder,
+        head_expected: whole || options.head.is_some(),
+        report: Report::default(),
+        files: BTreeMap::new(),
+    };
     check.walk(&dir);
     let keys = check.keys(options, ours);
     let Some(checkpoint) = check.checkpoint(&keys) else { return check.report };
@@ -172,8 +189,8 @@ pub fn verify(dir: &Path, options: &VerifyOptions) -> Report {
     let payloads = check.payloads(&journal.groups, checkpoint.size, stored);
     check.tree(&checkpoint, kept.as_ref(), &payloads, ours);
     if ours {
-        check.journal_leaves(&journal.groups, &checkpoint);
-        check.small_files();
+        check.journal_leaves(&journal, &checkpoint);
+        check.small_files(&checkpoint, journal.first);
     }
     check.leftovers(&checkpoint);
     check.report.checkpoint = Some(checkpoint);
@@ -183,6 +200,8 @@ pub fn verify(dir: &Path, options: &VerifyOptions) -> Report {
 struct Check {
     folder: Folder,
     tiles: TileStore,
+    /// A missing `head` is worth saying.
+    head_expected: bool,
     report: Report,
     /// All files, and whether somebody has looked into them.
     files: BTreeMap<PathBuf, bool>,

@@ -1,14 +1,13 @@
 //! The parts of our own folders that other logs do not have, and files that nobody has asked for.
 
 use super::Check;
-use crate::error::Error;
-use crate::group::{Group, PAGE};
-use crate::head::{Head, KeyList, read_positions, secret_path};
-use crate::journal::{Finding, SPARE, Scan, nonce, scan_live};
+use crate::group::Group;
+use crate::journal::{Finding, Scan, scan_live};
 use crate::leaf::split_leaf;
-use crate::note::{Checkpoint, Skey};
+use crate::note::Checkpoint;
 use crate::payload::{Block, block_first, commitment, hex, reference_in};
-use crate::tiles::{WIDTH, bundle_path, tile_path, tile_width};
+use crate::seal::day_of;
+use crate::tiles::{WIDTH, bundle_path, split_bundle, tile_path, tile_width};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -95,6 +94,12 @@ impl Check {
 
     fn block(&mut self, path: &Path, block: &Block, groups: &[Group], size: u64, found: &mut BTreeSet<u64>) {
         let mut bundle: (u64, Vec<Vec<u8>>) = (u64::MAX, Vec::new());
+        let name = path.file_name().and_then(|name| block_first(&name.to_string_lossy()));
+        if name.is_none() || block.rows().first().map(|row| row.entry) != name {
+            self.report.refute(path, name, "its name is not that of its first entry");
+        }
+        let dir = self.folder.path("payload");
+        let place = path.strip_prefix(&dir).ok().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
         for row in block.rows() {
             let entry = row.entry;
             let leaf = if entry < size {
@@ -109,7 +114,11 @@ impl Check {
             };
             match leaf {
                 Some(leaf) if commits(leaf, block.salted(row)) => {
-                    found.insert(entry);
+                    if lies_in(leaf, &place) {
+                        found.insert(entry);
+                    } else {
+                        self.report.refute(path, Some(entry), "it is not in the folder of its class and day");
+                    }
                 }
                 Some(_) => self.report.refute(path, Some(entry), "the payload is not the one that the entry names"),
                 None => {}
@@ -117,10 +126,15 @@ impl Check {
         }
     }
 
-    /// The journal's copy of a sealed entry must be the same; what is beyond is unsealed.
-    pub(super) fn journal_leaves(&mut self, groups: &[Group], checkpoint: &Checkpoint) {
+    /// The journal's copy of a sealed entry must be the same; what is beyond is unsealed. It always reaches as far as the
+    /// checkpoint: entries are signed after they were in it, and its last segment stays.
+    pub(super) fn journal_leaves(&mut self, journal: &Scan, checkpoint: &Checkpoint) {
+        if journal.next < checkpoint.size {
+            let detail = format!("it ends before entry {}, which is signed", journal.next);
+            self.report.refute(&self.folder.journal(), Some(journal.next), detail);
+        }
         let mut bundle: (u64, Vec<Vec<u8>>) = (u64::MAX, Vec::new());
-        for group in groups {
+        for group in &journal.groups {
             for (index, leaf) in (group.first..).zip(group.leaves()) {
                 if index >= checkpoint.size {
                     self.report.unsealed += 1;
@@ -142,61 +156,6 @@ impl Check {
         }
     }
 
-    pub(super) fn small_files(&mut self) {
-        for name in ["format", "origin", "keys/vkeys", "positions"] {
-            self.seen(self.folder.path(name));
-        }
-        if let Err(error) = self.folder.check_format(true) {
-            self.report.error(&self.folder.path("format"), None, &error);
-        }
-        if let Err(error) = read_positions(&self.folder) {
-            self.report.error(&self.folder.path("positions"), None, &error);
-        }
-        for (name, start) in [("lock", 0), ("reserve", 0), ("journal/spare", PAGE)] {
-            let path = self.folder.path(name);
-            if !self.files.contains_key(&path) {
-                continue;
-            }
-            match self.read(&path) {
-                Ok(bytes) if bytes.get(start..).is_none_or(|rest| rest.iter().any(|&byte| byte != 0)) => {
-                    self.report.refute(&path, None, "it should be zero");
-                }
-                Ok(bytes) if name.ends_with(SPARE) && nonce(&bytes).is_none() => {
-                    self.report.refute(&path, None, "its first page is wrong");
-                }
-                Ok(_) => {}
-                Err(error) if error.is_not_found() => {}
-                Err(error) => self.report.error(&path, None, &error),
-            }
-        }
-        let (Ok(list), Ok(origin)) = (KeyList::read(&self.folder), self.folder.origin()) else { return };
-        for line in &list.0 {
-            let path = self.folder.path(secret_path(&line.vkey));
-            if !self.files.contains_key(&path) {
-                continue;
-            }
-            let fits = |bytes: &[u8]| {
-                std::str::from_utf8(bytes)
-                    .ok()
-                    .and_then(|text| Skey::parse(text).ok())
-                    .is_some_and(|key| key.vkey() == &line.vkey)
-            };
-            match self.read(&path) {
-                Ok(bytes) if !fits(&bytes) => {
-                    self.report.refute(&path, None, "it is not the secret of the key in keys/vkeys");
-                }
-                Ok(_) => {}
-                Err(error) => self.report.error(&path, None, &error),
-            }
-        }
-        match Head::read(&self.folder, &origin, &list) {
-            Err(error) if !matches!(error, Error::HeadMissing { .. }) => {
-                self.report.error(&self.folder.head, None, &error);
-            }
-            _ => {}
-        }
-    }
-
     /// Files that nothing above has asked for: partial tiles of earlier checkpoints, which must agree with the current ones.
     pub(super) fn leftovers(&mut self, checkpoint: &Checkpoint) {
         let unseen: Vec<PathBuf> =
@@ -212,7 +171,8 @@ impl Check {
             };
             match (self.read(&path), self.folder.disk.read(&current)) {
                 // Each is the beginning of the other, whichever is longer.
-                (Ok(old), Ok(now)) if old.starts_with(&now) || now.starts_with(&old) => {}
+                (Ok(old), Ok(now))
+                    if (old.starts_with(&now) || now.starts_with(&old)) && has_its_width(&path, &old) => {}
                 (Ok(_), Ok(_)) => {
                     self.report.refute(&path, None, format!("it does not agree with {}", current.display()));
                 }
@@ -242,6 +202,24 @@ impl Check {
             self.either(|width| tile_path(tile_level, n, width), width)
         })
     }
+}
+
+/// As many hashes or entries as the name of a tile's file says.
+fn has_its_width(path: &Path, bytes: &[u8]) -> bool {
+    let partial = path.parent().is_some_and(|dir| dir.extension().is_some_and(|extension| extension == "p"));
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+    let Some(width) = (if partial { name } else { Some(WIDTH) }) else { return false };
+    if path.components().any(|part| part.as_os_str() == "entries") {
+        split_bundle(bytes).is_some_and(|entries| entries.len() as u64 == width)
+    } else {
+        bytes.len() as u64 == width * 32
+    }
+}
+
+/// Whether a reader of this leaf looks for its payload in this folder, `class/day`.
+fn lies_in(leaf: &[u8], place: &Path) -> bool {
+    let class = split_leaf(leaf).and_then(|(_, body)| reference_in(body)).map(|reference| reference.class);
+    class.zip(day_of(leaf)).is_some_and(|(class, day)| Path::new(&class).join(day) == place)
 }
 
 fn commits(leaf: &[u8], salted: &[u8]) -> bool {
