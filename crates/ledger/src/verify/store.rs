@@ -3,10 +3,10 @@
 use super::Check;
 use crate::group::Group;
 use crate::journal::{Finding, Scan, scan_live};
+use crate::leaf::day_of;
 use crate::leaf::split_leaf;
 use crate::note::Checkpoint;
 use crate::payload::{Block, block_first, commitment, hex, reference_in};
-use crate::seal::day_of;
 use crate::tiles::{WIDTH, bundle_path, split_bundle, tile_path, tile_width};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
