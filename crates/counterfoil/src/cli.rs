@@ -281,6 +281,34 @@ pub struct Ledger {
 pub enum LedgerCommand {
     /// Go on after `head` was found ahead of the journal: a new origin, whose first entry names the old checkpoint.
     AcceptRollback(DataOnly),
+    /// Begin a new signing key, as an entry. Old and new sign every checkpoint until `retire-key`. The server must be stopped.
+    RotateKey(RotateKey),
+    /// End all signing keys but the newest, as an entry, and remove their secrets. The server must be stopped.
+    RetireKey(DataOnly),
+    /// Bring the folder to the format of this program, as an entry. Says what it would do; does it with --apply.
+    Upgrade(Upgrade),
+}
+
+/// `ledger rotate-key`.
+#[derive(Debug, Args)]
+pub struct RotateKey {
+    /// The old key ends at once: its secret may be known to others.
+    #[arg(long)]
+    pub retire_old: bool,
+    /// Where the data are.
+    #[command(flatten)]
+    pub at: DataOnly,
+}
+
+/// `ledger upgrade`.
+#[derive(Debug, Args)]
+pub struct Upgrade {
+    /// Do it. The server must be stopped; older programs refuse the folder from then on.
+    #[arg(long)]
+    pub apply: bool,
+    /// Where the data are.
+    #[command(flatten)]
+    pub at: DataOnly,
 }
 
 /// `config …`.

@@ -17,7 +17,7 @@ use crate::{
     config::{self, Flags, Loaded},
     demo, explain, feed,
     intake::now,
-    lines, own, render, serve,
+    lines, render, serve, upkeep,
 };
 
 /// Runs a command. Exit codes: 0 done, 1 refuted (`verify`), 2 could not.
@@ -34,7 +34,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Verify(args) => return verify(&args),
         Command::Checkpoint(args) => checkpoint(args)?,
         Command::Init(args) => init(args)?,
-        Command::Ledger(cli::Ledger { command: LedgerCommand::AcceptRollback(args) }) => accept_rollback(args)?,
+        Command::Ledger(args) => ledger_command(args.command)?,
         Command::Config(cli::ConfigArgs { command: ConfigCommand::Check(args) }) => check(args)?,
         Command::Config(cli::ConfigArgs { command: ConfigCommand::Schema }) => println!("{}", config::schema()?),
     }
@@ -208,12 +208,13 @@ fn checkpoint(args: cli::DataOnly) -> Result<()> {
     Ok(())
 }
 
-fn accept_rollback(args: cli::DataOnly) -> Result<()> {
-    let config = loaded(args)?.config;
-    let kept = ledger::accept_rollback(&serve::ledger_config(&config), config.origin.as_deref(), own::notice_body)
-        .with_context(|| format!("restore service of the ledger in {}", config.data.display()))?;
-    println!("the ledger goes on under a new origin with {kept} entries; its next entry names the old checkpoint");
-    Ok(())
+fn ledger_command(command: LedgerCommand) -> Result<()> {
+    match command {
+        LedgerCommand::AcceptRollback(args) => upkeep::accept_rollback(&loaded(args)?.config),
+        LedgerCommand::RotateKey(args) => upkeep::rotate_key(&loaded(args.at)?.config, args.retire_old),
+        LedgerCommand::RetireKey(args) => upkeep::retire_key(&loaded(args)?.config),
+        LedgerCommand::Upgrade(args) => upkeep::upgrade(&loaded(args.at)?.config, args.apply),
+    }
 }
 
 fn check(args: cli::DataOnly) -> Result<()> {

@@ -34,5 +34,6 @@ pub mod scenario;
 pub mod serve;
 pub mod sources;
 pub mod telemetry;
+pub mod upkeep;
 pub mod verify;
 pub mod watermarks;

@@ -39,6 +39,30 @@ pub enum Error {
         /// Version that this program knows.
         known: u32,
     },
+    /// The folder is older than what it is asked to hold.
+    #[error("{} is version {version} of the ledger's format, {what} needs version {needed}. Run `ledger upgrade` first", path.display())]
+    Older {
+        /// The `format` file.
+        path: PathBuf,
+        /// Version of the folder.
+        version: u32,
+        /// Version that is needed.
+        needed: u32,
+        /// What needs it.
+        what: &'static str,
+    },
+    /// The secret of a key in use is not here. A backup has none, so that a copy of it cannot contradict the log.
+    #[error("the signing key {} is missing: nothing can be added here. Restore it; or, where this is a restored backup, run `ledger accept-rollback` to go on under a new origin", path.display())]
+    NoSigningKey {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// `retire_key` with one key only.
+    #[error("only one key signs for `{origin}`: there is none to retire. Begin a new one first (`ledger rotate-key`)")]
+    OneKey {
+        /// The log's name.
+        origin: String,
+    },
     /// Another process writes to this ledger. Wait and try again.
     #[error("{} is locked: another process has this ledger open", path.display())]
     Locked {

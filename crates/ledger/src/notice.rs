@@ -61,4 +61,25 @@ pub enum Notice {
         /// How many of the old entries are here.
         kept: u64,
     },
+    /// Another key signs from now on. The checkpoint that covers the entry made of this is the first with its signature.
+    KeyAdded {
+        /// The verifier key.
+        vkey: String,
+        /// Size of the first checkpoint that it signs.
+        first: u64,
+    },
+    /// A key does not sign any more, and its secret is removed.
+    KeyRetired {
+        /// The verifier key.
+        vkey: String,
+        /// Size of the first checkpoint that it does not sign.
+        end: u64,
+    },
+    /// The folder is about to get a newer format.
+    Upgraded {
+        /// Its version until now.
+        from: u32,
+        /// Its version once a checkpoint covers the entry made of this.
+        to: u32,
+    },
 }

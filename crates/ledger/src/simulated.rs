@@ -192,6 +192,11 @@ impl SimDisk {
         self.state().names.keys().cloned().collect()
     }
 
+    /// What a reader finds in a file now; none if there is no such file.
+    pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
+        self.read(path).ok()
+    }
+
     /// The power comes back. What was synced is there; `chance(n)` gives a number below n and decides about the rest.
     pub fn power_on(&self, mut chance: impl FnMut(u64) -> u64) {
         let mut state = self.state();
