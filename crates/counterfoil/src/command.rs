@@ -13,6 +13,7 @@ use toml::Value;
 use crate::{
     answer,
     ask::Asked,
+    backup,
     cli::{self, Command, ConfigCommand, LedgerCommand, Output},
     config::{self, Flags, Loaded},
     demo, explain, feed,
@@ -33,6 +34,8 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Import(args) => import(args)?,
         Command::Verify(args) => return verify(&args),
         Command::Checkpoint(args) => checkpoint(args)?,
+        Command::Backup(args) => return backup(args),
+        Command::Restore(args) => return restore(args),
         Command::Init(args) => init(args)?,
         Command::Ledger(args) => ledger_command(args.command)?,
         Command::Config(cli::ConfigArgs { command: ConfigCommand::Check(args) }) => check(args)?,
@@ -206,6 +209,19 @@ fn checkpoint(args: cli::DataOnly) -> Result<()> {
     let log = crate::log::Log::folder(&config.data).with_context(|| format!("read {}", config.data.display()))?;
     print!("{}", log.note());
     Ok(())
+}
+
+fn backup(args: cli::Backup) -> Result<ExitCode> {
+    let report = backup::backup(&loaded(args.at)?.config, &args.to)?;
+    say(&crate::verify::text(&report))?;
+    Ok(report.exit_code())
+}
+
+fn restore(args: cli::Restore) -> Result<ExitCode> {
+    let config = loaded(args.at)?.config;
+    let same = args.same_log.map(|checkpoint| backup::same_log(&checkpoint, &args.key)).transpose()?;
+    let report = backup::restore(&config, &args.from, same.as_ref())?;
+    Ok(report.exit_code())
 }
 
 fn ledger_command(command: LedgerCommand) -> Result<()> {

@@ -8,6 +8,7 @@
 pub mod answer;
 pub mod api;
 pub mod ask;
+pub mod backup;
 pub mod body;
 pub mod budget;
 pub mod cli;

@@ -57,6 +57,24 @@ pub enum Error {
         /// Where it should be.
         path: PathBuf,
     },
+    /// A folder that a backup would be written to, or restored from, and is none.
+    #[error("{} is not a backup: {detail}", path.display())]
+    NotABackup {
+        /// The folder or the file that shows it.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
+    /// What was given to go on under the same name does not allow it.
+    #[error(
+        "the log cannot go on as `{origin}`: {detail}. Without it the backup is restored without a signing key and goes on under a new origin"
+    )]
+    NotTheSameLog {
+        /// The log's name.
+        origin: String,
+        /// Why.
+        detail: String,
+    },
     /// `retire_key` with one key only.
     #[error("only one key signs for `{origin}`: there is none to retire. Begin a new one first (`ledger rotate-key`)")]
     OneKey {

@@ -49,6 +49,12 @@ impl Folder {
         if needed > VERSION { Err(Error::Newer { path, needed, known: VERSION }) } else { Ok(version) }
     }
 
+    /// Whether any signing key is here.
+    pub(crate) fn can_sign(&self) -> Result<bool, Error> {
+        let names = self.disk.list(&self.path("keys"))?;
+        Ok(names.iter().any(|name| Path::new(name).extension().is_some_and(|extension| extension == "skey")))
+    }
+
     /// Says that the folder has the version that this program writes. Each version so far needs a reader that knows it.
     pub(crate) fn write_format(&self) -> Result<(), Error> {
         self.disk.write_durably(

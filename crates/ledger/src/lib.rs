@@ -9,12 +9,13 @@
 //!
 //! After a crash only the tail is read again (`recover`); if what was signed last is lost, [`accept_rollback`] keeps what is
 //! there and goes on under a new name (`salvage`). Keys and the folder's version change while nobody else has it open
-//! (`change`). Anybody can read a folder ([`Reader`]), take proofs from it (`proof`),
+//! (`change`). It is copied while it is in use (`backup`, `restore`). Anybody can read a folder ([`Reader`]), take proofs from it (`proof`),
 //! and check every byte of it ([`verify`]).
 //!
 //! All writing to disk goes through `durable`, which has a simulated double, so that power cuts can be played. Formats are in
 //! docs/formats/.
 
+mod backup;
 mod blocks;
 mod change;
 mod config;
@@ -33,6 +34,7 @@ mod payload;
 mod proof;
 mod read;
 mod recover;
+mod restore;
 mod salvage;
 mod seal;
 mod shared;
@@ -41,6 +43,7 @@ mod tiles;
 mod verify;
 mod writer;
 
+pub use backup::{Backup, backup};
 pub use change::{KeyChange, retire_key, rotate_key, upgrade, version};
 pub use config::{Clock, Config, Limits, ManualClock};
 pub use durable::{Disk, Space};
@@ -55,6 +58,7 @@ pub use notice::Notice;
 pub use payload::{Payload, PayloadRef, reference_in};
 pub use proof::verify_tlog_proof;
 pub use read::Reader;
+pub use restore::{SameLog, restore};
 pub use salvage::accept_rollback;
 pub use shared::{Done, Lane, Receipt, SpaceLevel};
 pub use simulated::{Fault, SimDisk};

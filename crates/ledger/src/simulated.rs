@@ -305,6 +305,20 @@ impl SimDisk {
         )
     }
 
+    pub(crate) fn sync_everything(&self) -> io::Result<()> {
+        self.state().step(
+            |state| {
+                for inode in state.inodes.values_mut() {
+                    inode.durable = inode.live.clone();
+                }
+                state.durable_names = state.names.clone();
+                state.pending.clear();
+                Ok(())
+            },
+            |_| {},
+        )
+    }
+
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.state().step(
             |state| {

@@ -197,3 +197,92 @@ fn a_rolled_back_ledger_is_refused_until_the_rollback_is_accepted() {
     assert_eq!(run(&["verify", "--checkpoint", kept.to_str().unwrap()], &data).0, Some(1), "it held more entries");
     python(&data);
 }
+
+#[test]
+fn a_served_ledger_is_backed_up_and_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (data, to, restored) = (at("data"), at("backup"), at("restored"));
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let backup = || done(&["backup", "--to", &text(&to)], &data);
+    let server = Server::start(&data);
+    let early = deliver(&server, "early", 20);
+    server.settled();
+    // Deliveries go on while it is copied.
+    let said = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| deliver(&server, "meanwhile", 60));
+        let said = [backup(), backup(), backup()];
+        assert!(writer.join().unwrap() > early);
+        said
+    });
+    for said in &said {
+        assert!(said.contains("without its signing key") && said.trim_end().ends_with("VERIFIED"), "{said}");
+    }
+    python(&to);
+    done(&["verify"], &to);
+    server.stop();
+    backup();
+    assert!(backup().contains(": 0 files (0 bytes) copied"), "nothing is new");
+    let kept = at("kept");
+    fs::write(&kept, done(&["checkpoint"], &data)).unwrap();
+    let size = sealed(&data);
+    assert_eq!(sealed(&to), size);
+    let mode = |path: PathBuf| {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!(mode(to.join("installation.key")), 0o600);
+    let secret = fs::read_dir(data.join("ledger/keys")).unwrap().map(|entry| entry.unwrap().path());
+    let secret = secret.filter(|path| path.extension().is_some()).collect::<Vec<_>>().remove(0);
+    assert!(!to.join("ledger/keys").join(secret.file_name().unwrap()).exists() && !to.join("head").exists());
+    let (code, _, errors) = run(&["backup", "--to", &text(&data)], &data);
+    assert!(code == Some(2) && errors.contains("is not a backup"), "{errors}");
+
+    // A copy of it, to look at; then service under a new origin.
+    let said = done(&["restore", "--from", &text(&to)], &restored);
+    assert!(said.contains("VERIFIED") && said.contains("ledger accept-rollback --data"), "{said}");
+    let (code, _, errors) = run(&["restore", "--from", &text(&to)], &restored);
+    assert!(code == Some(2) && errors.contains("already holds a ledger"), "{errors}");
+    let (code, _, errors) = run(&["serve", "--intake", "127.0.0.1:0", "--api", "127.0.0.1:0"], &restored);
+    assert!(code == Some(2) && errors.contains("signing key") && errors.contains("accept-rollback"), "{errors}");
+    assert_eq!(mode(restored.join("installation.key")), 0o600);
+    done(&["verify", "--checkpoint", &text(&kept)], &restored);
+    done(&["ledger", "accept-rollback"], &restored);
+    let server = Server::start(&restored);
+    assert_eq!(uid(&server, early), "early-19");
+    let last = deliver(&server, "after", 2);
+    let told = notes(&server, last);
+    let note = fs::read_to_string(&kept).unwrap();
+    assert!(
+        told[0].0 == size && told[0].2.contains(&note),
+        "the first entry names the checkpoint of the backup: {told:?}"
+    );
+    server.stop();
+    done(&["verify", "--checkpoint", &text(&kept)], &restored);
+    python(&restored);
+
+    // Moved: the log was stopped, and this is all of it.
+    let moved = at("moved");
+    let (kept, secret) = (text(&kept), text(&secret));
+    let (code, _, _) = run(&["restore", "--from", &text(&to), "--same-log", &kept], &moved);
+    assert_eq!(code, Some(2), "it takes the key too");
+    let said = done(&["restore", "--from", &text(&to), "--same-log", &kept, "--key", &secret], &moved);
+    assert!(said.contains("Start it nowhere else"), "{said}");
+    let server = Server::start(&moved);
+    assert_eq!(uid(&server, early), "early-19");
+    deliver(&server, "moved", 2);
+    server.stop();
+    done(&["verify", "--checkpoint", &kept], &moved);
+    let origin = |data: &Path| done(&["checkpoint"], data).lines().next().unwrap().to_owned();
+    assert!(origin(&moved) == origin(&data) && origin(&restored) != origin(&data));
+
+    // One flipped bit, and nothing is restored.
+    let bundle = to.join("ledger/tile/entries/000.p");
+    let bundle = fs::read_dir(bundle).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&bundle).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&bundle, bytes).unwrap();
+    let (code, said, _) = run(&["restore", "--from", &text(&to)], &at("nothing"));
+    assert!(code == Some(1) && said.contains("nothing was restored"), "{said}");
+    assert!(!at("nothing").join("ledger").exists());
+}
