@@ -112,6 +112,19 @@ fn fact(notice: &Notice) -> Fact {
                 name(quarantined)
             ),
         }),
+        Notice::Mended { paths } => {
+            let below = |path: &std::path::PathBuf| {
+                let parts = path.iter().skip_while(|part| *part != "tile");
+                parts.collect::<std::path::PathBuf>().display().to_string()
+            };
+            Fact::Ledger(LedgerNote {
+                what: "mended".into(),
+                detail: format!(
+                    "damaged and made again from other files, with the root that was signed: {}",
+                    paths.iter().map(below).collect::<Vec<_>>().join(", ")
+                ),
+            })
+        }
         Notice::Gap { since, until, push, pull } => Fact::Gap(Gap {
             what: "disk_full".into(),
             source: None,

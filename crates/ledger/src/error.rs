@@ -119,6 +119,14 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// A file of the tree is damaged or missing, and nothing else in the folder says what should be in it.
+    #[error("{} is damaged: {detail}, and neither the other files nor the journal hold what should be in it. Restore this file from a backup, or run `ledger accept-rollback` to go on under a new origin with what can be read", path.display())]
+    Unmendable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// An origin that cannot name a log.
     #[error("`{origin}` cannot be an origin: 1 to 255 bytes without spaces, control characters and `+`")]
     BadOrigin {

@@ -27,6 +27,7 @@ mod journal;
 mod keeper;
 mod leaf;
 mod ledger;
+mod mend;
 mod merkle;
 mod note;
 mod notice;

@@ -39,6 +39,12 @@ pub enum Notice {
         /// Of these, how many were found again in entry bundles. The others are fillers now (docs/formats/leaf.md).
         restored: u64,
     },
+    /// Files of the tree at the edge from which recovery goes on were damaged or missing. They have been made again from what
+    /// else is here, and have the root that was signed: nothing is lost.
+    Mended {
+        /// The files.
+        paths: Vec<PathBuf>,
+    },
     /// Senders are refused because disk space is short (`until` none), or were (`until` some).
     Gap {
         /// Since when.
