@@ -104,21 +104,43 @@ fn holds(log: &Ledger, entries: &[(String, Option<String>)]) {
     }
 }
 
+/// A fixture verifies for whoever holds both keys, or only the old one, or only the new one. Gives those three.
+fn whoever_verifies(dir: &Path, size: u64) -> Vec<VerifyOptions> {
+    let keys: Vec<String> = vkeys(dir).lines().map(|line| line.split(' ').nth(2).unwrap().to_owned()).collect();
+    assert_eq!(keys.len(), 2);
+    let mut options = vec![VerifyOptions::default()];
+    options.extend(keys.iter().map(|key| VerifyOptions { vkeys: vec![key.clone()], ..VerifyOptions::default() }));
+    for options in &options {
+        assert_eq!(verified(dir, options).verified, size);
+        let (code, text) = python(dir, options.vkeys.first().map(String::as_str));
+        assert_eq!(code, Some(0), "{text}");
+    }
+    options
+}
+
+#[test]
+fn a_ledger_of_version_2_is_read_and_served() {
+    let (dir, entries) = fixture("v2");
+    let size = entries.len() as u64;
+    assert!(size > 256, "a full tile and partial ones");
+    whoever_verifies(dir.path(), size);
+    let config = small(dir.path());
+    let log = Ledger::open(&config).unwrap().ledger;
+    assert_eq!((log.version(), log.size(), log.origin(), log.vkeys().len()), (2, size, "log.example/fixture", 2));
+    holds(&log, &entries);
+    add(&log, 3);
+    log.close().unwrap();
+    drop(log);
+    whoever_verifies(dir.path(), size + 3);
+    assert_eq!(retire_key(&config, body).unwrap().signing.len(), 1);
+    assert_eq!(verified(dir.path(), &VerifyOptions::default()).verified, size + 4);
+}
+
 #[test]
 fn a_ledger_of_version_1_is_read_served_and_upgraded() {
     let (dir, entries) = fixture("v1");
     assert!(entries.len() > 256, "a full tile and partial ones");
-    let keys: Vec<String> = vkeys(dir.path()).lines().map(|line| line.split(' ').nth(2).unwrap().to_owned()).collect();
-    assert_eq!(keys.len(), 2);
-    // Whoever holds both keys, or only the old one, or only the new one.
-    let mut options = vec![VerifyOptions::default()];
-    options.extend(keys.iter().map(|key| VerifyOptions { vkeys: vec![key.clone()], ..VerifyOptions::default() }));
-    for options in &options {
-        assert_eq!(verified(dir.path(), options).verified, entries.len() as u64);
-        let (code, text) = python(dir.path(), options.vkeys.first().map(String::as_str));
-        assert_eq!(code, Some(0), "{text}");
-    }
-
+    let options = whoever_verifies(dir.path(), entries.len() as u64);
     let config = small(dir.path());
     let log = Ledger::open(&config).unwrap().ledger;
     assert_eq!((log.version(), log.size(), log.origin()), (1, entries.len() as u64, "log.example/fixture"));
