@@ -73,7 +73,7 @@ impl Blocks {
 }
 
 /// Blocks of one folder that can hold the same payload: after recovery from damage their bounds can differ from those before.
-const OVERLAP: usize = 16;
+pub(crate) const OVERLAP: usize = 16;
 
 /// The payload from the blocks on disk; none if no block has it.
 pub(crate) fn find_on_disk(

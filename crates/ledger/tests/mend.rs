@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
 use ledger::{
-    Append, Config, Error, Lane, Ledger, Notice, Opened, Outcome, VerifyOptions, accept_rollback, init, split_leaf,
-    verify,
+    Append, Config, Error, Lane, Ledger, Notice, Opened, Outcome, Payload, VerifyOptions, accept_rollback, init,
+    split_leaf, verify,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -166,4 +166,41 @@ fn without_the_journal_hashes_come_from_entries_but_not_the_other_way() {
         log.close().unwrap();
         verified(dir.path(), kept + 1);
     }
+}
+
+#[test]
+fn payloads_of_lost_entries_are_not_taken_for_those_of_later_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    init(&config(dir.path()), None).unwrap();
+    let raw = |n: u64| format!("raw {n}").into_bytes();
+    let with_payloads = |log: &Ledger, range: std::ops::Range<u64>| {
+        for n in range {
+            let payload = Payload::new(raw(n), "raw-7d", "identity").unwrap();
+            let body = serde_json::json!({"n": n, "payload": payload.reference()}).to_string();
+            log.append_wait(Append { payload: Some(payload), ..Append::one(Lane::Push, body) }).unwrap();
+        }
+    };
+    // Three blocks: before the loss, across it, behind it. Then the journal holds nothing of them.
+    for range in [0..260, 260..290, 290..300, 300..300] {
+        let log = Ledger::open(&config(dir.path())).unwrap().ledger;
+        with_payloads(&log, range);
+        log.close().unwrap();
+    }
+    let blocks = || files(&dir.path().join("ledger/payload")).len();
+    assert_eq!(blocks(), 3);
+    let entry = fs::read(dir.path().join(BUNDLE)).unwrap();
+    let at = entry.windows(9).position(|window| window == b"{\"n\":275,").unwrap();
+    change(&dir.path().join(BUNDLE), |bytes| bytes[at] ^= 1);
+    assert!(matches!(Ledger::open(&config(dir.path())), Err(Error::Unmendable { .. })));
+    assert_eq!(accept_rollback(&config(dir.path()), None, |_| b"{\"n\":275}".to_vec()).unwrap(), 275);
+    assert_eq!(blocks(), 2, "what begins behind the loss is set aside");
+    let log = Ledger::open(&config(dir.path())).unwrap().ledger;
+    with_payloads(&log, 276..330);
+    for n in (0..275).chain(276..330) {
+        assert_eq!(log.payload(n).unwrap(), Some(raw(n)), "payload {n}");
+    }
+    log.close().unwrap();
+    verified(dir.path(), 330);
+    let aside = files(&dir.path().join("ledger/quarantine"));
+    assert_eq!(aside.iter().filter(|path| path.extension().is_some_and(|extension| extension == "blk")).count(), 2);
 }
