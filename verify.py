@@ -38,14 +38,16 @@ def parse_vkey(text):
     return name, key_id, key[1:]
 
 def find_keys(directory, given):
+    """Keys as given, or (with the sizes for which each of them has to sign) those in the folder."""
     if given:
-        return [parse_vkey(read(text).decode() if os.path.isfile(text) else text) for text in given]
+        return [parse_vkey(read(text).decode() if os.path.isfile(text) else text) + (None,) for text in given]
     listed, origin = read(directory, "keys", "vkeys"), read(directory, "origin")
     if not listed or not origin:
         raise Unknown("no keys/vkeys here: give the log's key with --vkey")
     try:
-        keys = [parse_vkey(line.split(" ", 2)[2]) for line in listed.decode().splitlines()]
-    except (Unknown, IndexError, UnicodeDecodeError) as error:
+        rows = [line.split(" ", 2) for line in listed.decode().splitlines()]
+        keys = [parse_vkey(key) + (range(int(first), sys.maxsize if end == "-" else int(end)),) for first, end, key in rows]
+    except (Unknown, ValueError) as error:
         raise Refuted("keys/vkeys: %s" % error)
     return [key for key in keys if key[0].encode() + b"\n" == origin]
 
@@ -62,23 +64,24 @@ def check_checkpoint(note, keys):
     """Signed note -> (origin, size, root)"""
     try:
         text, signatures = note.decode().rsplit("\n\n", 1)
-        lines, text, known = text.split("\n"), text + "\n", 0
+        lines, text, known = text.split("\n"), text + "\n", set()
+        size, root = int(lines[1]), base64.b64decode(lines[2], validate=True)
+        if str(size) != lines[1] or size < 0 or len(root) != 32:
+            raise ValueError
+        keys = [key for key in keys if key[3] is None or size in key[3]]
         for line in signatures.split("\n")[:-1]:
             dash, name, blob = line.split(" ")
             blob = base64.b64decode(blob, validate=True)
             if dash != "\u2014" or signatures[-1] != "\n":
                 raise ValueError
-            for public in (key[2] for key in keys if key[:2] == (name, blob[:4])):
-                known += 1
-                if not signature_fits(public, text.encode(), blob[4:]):
+            for key in (key for key in keys if key[:2] == (name, blob[:4])):
+                known.add(key)
+                if not signature_fits(key[2], text.encode(), blob[4:]):
                     raise Refuted("checkpoint: the signature is wrong")
-        size, root = int(lines[1]), base64.b64decode(lines[2], validate=True)
-        if str(size) != lines[1] or size < 0 or len(root) != 32:
-            raise ValueError
     except (ValueError, IndexError):
         raise Refuted("checkpoint: not a signed note of origin, size and root")
-    if not known or lines[0] not in [key[0] for key in keys]:
-        raise Refuted("checkpoint: no signature by a known key of %r" % lines[0])
+    if not known or lines[0] not in [key[0] for key in keys] or any(key[3] and key not in known for key in keys):
+        raise Refuted("checkpoint: not signed by a known key of %r, or not by all that keys/vkeys has for this size" % lines[0])
     return lines[0], size, root
 
 def tile(directory, level, n, width):

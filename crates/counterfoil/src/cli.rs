@@ -39,6 +39,10 @@ pub enum Command {
     Verify(Verify),
     /// Print the latest signed checkpoint, to keep somewhere else.
     Checkpoint(DataOnly),
+    /// Copy a ledger, also while it is being served, or add to an earlier copy what is new; then verify the copy.
+    Backup(Backup),
+    /// Put a backup where there is no ledger, and verify it. It has no signing key: see `ledger accept-rollback`.
+    Restore(Restore),
     /// Create a ledger.
     Init(Init),
     /// Repair and inspect a ledger.
@@ -271,6 +275,35 @@ pub struct Init {
     pub origin: Option<String>,
 }
 
+/// `backup`.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// Folder of the copy, on another disk. An earlier backup of the same ledger there is brought up to date.
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// Where the data are.
+    #[command(flatten)]
+    pub at: DataOnly,
+}
+
+/// `restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// Folder of the backup.
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+    /// Go on under the same name, with the last checkpoint that the ledger signed, kept elsewhere. The backup must be
+    /// exactly that; if a later checkpoint was ever signed, this forks the log. Needs --key.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub same_log: Option<PathBuf>,
+    /// Secret signing key (`ledger/keys/….skey`), kept elsewhere. Once for each key in use.
+    #[arg(long, value_name = "FILE", requires = "same_log")]
+    pub key: Vec<PathBuf>,
+    /// Where to put it.
+    #[command(flatten)]
+    pub at: DataOnly,
+}
+
 /// `ledger …`.
 #[derive(Debug, Args)]
 pub struct Ledger {
@@ -284,6 +317,34 @@ pub struct Ledger {
 pub enum LedgerCommand {
     /// Go on after `head` was found ahead of the journal: a new origin, whose first entry names the old checkpoint.
     AcceptRollback(DataOnly),
+    /// Begin a new signing key, as an entry. Old and new sign every checkpoint until `retire-key`. The server must be stopped.
+    RotateKey(RotateKey),
+    /// End all signing keys but the newest, as an entry, and remove their secrets. The server must be stopped.
+    RetireKey(DataOnly),
+    /// Bring the folder to the format of this program, as an entry. Says what it would do; does it with --apply.
+    Upgrade(Upgrade),
+}
+
+/// `ledger rotate-key`.
+#[derive(Debug, Args)]
+pub struct RotateKey {
+    /// The old key ends at once: its secret may be known to others.
+    #[arg(long)]
+    pub retire_old: bool,
+    /// Where the data are.
+    #[command(flatten)]
+    pub at: DataOnly,
+}
+
+/// `ledger upgrade`.
+#[derive(Debug, Args)]
+pub struct Upgrade {
+    /// Do it. The server must be stopped; older programs refuse the folder from then on.
+    #[arg(long)]
+    pub apply: bool,
+    /// Where the data are.
+    #[command(flatten)]
+    pub at: DataOnly,
 }
 
 /// `config …`.

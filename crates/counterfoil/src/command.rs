@@ -13,11 +13,12 @@ use toml::Value;
 use crate::{
     answer,
     ask::Asked,
+    backup,
     cli::{self, Command, ConfigCommand, LedgerCommand, Output},
     config::{self, Flags, Loaded},
     demo, explain, feed,
     intake::now,
-    lines, own, render, serve,
+    lines, render, serve, upkeep,
 };
 
 /// Runs a command. Exit codes: 0 done, 1 refuted (`verify`), 2 could not.
@@ -33,8 +34,10 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Import(args) => import(args)?,
         Command::Verify(args) => return verify(&args),
         Command::Checkpoint(args) => checkpoint(args)?,
+        Command::Backup(args) => return backup(args),
+        Command::Restore(args) => return restore(args),
         Command::Init(args) => init(args)?,
-        Command::Ledger(cli::Ledger { command: LedgerCommand::AcceptRollback(args) }) => accept_rollback(args)?,
+        Command::Ledger(args) => ledger_command(args.command)?,
         Command::Config(cli::ConfigArgs { command: ConfigCommand::Check(args) }) => check(args)?,
         Command::Config(cli::ConfigArgs { command: ConfigCommand::Schema }) => println!("{}", config::schema()?),
     }
@@ -208,12 +211,26 @@ fn checkpoint(args: cli::DataOnly) -> Result<()> {
     Ok(())
 }
 
-fn accept_rollback(args: cli::DataOnly) -> Result<()> {
-    let config = loaded(args)?.config;
-    let kept = ledger::accept_rollback(&serve::ledger_config(&config), config.origin.as_deref(), own::notice_body)
-        .with_context(|| format!("restore service of the ledger in {}", config.data.display()))?;
-    println!("the ledger goes on under a new origin with {kept} entries; its next entry names the old checkpoint");
-    Ok(())
+fn backup(args: cli::Backup) -> Result<ExitCode> {
+    let report = backup::backup(&loaded(args.at)?.config, &args.to)?;
+    say(&crate::verify::text(&report))?;
+    Ok(report.exit_code())
+}
+
+fn restore(args: cli::Restore) -> Result<ExitCode> {
+    let config = loaded(args.at)?.config;
+    let same = args.same_log.map(|checkpoint| backup::same_log(&checkpoint, &args.key)).transpose()?;
+    let report = backup::restore(&config, &args.from, same.as_ref())?;
+    Ok(report.exit_code())
+}
+
+fn ledger_command(command: LedgerCommand) -> Result<()> {
+    match command {
+        LedgerCommand::AcceptRollback(args) => upkeep::accept_rollback(&loaded(args)?.config),
+        LedgerCommand::RotateKey(args) => upkeep::rotate_key(&loaded(args.at)?.config, args.retire_old),
+        LedgerCommand::RetireKey(args) => upkeep::retire_key(&loaded(args)?.config),
+        LedgerCommand::Upgrade(args) => upkeep::upgrade(&loaded(args.at)?.config, args.apply),
+    }
 }
 
 fn check(args: cli::DataOnly) -> Result<()> {

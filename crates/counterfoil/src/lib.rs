@@ -8,6 +8,7 @@
 pub mod answer;
 pub mod api;
 pub mod ask;
+pub mod backup;
 pub mod body;
 pub mod budget;
 pub mod cli;
@@ -34,5 +35,6 @@ pub mod scenario;
 pub mod serve;
 pub mod sources;
 pub mod telemetry;
+pub mod upkeep;
 pub mod verify;
 pub mod watermarks;

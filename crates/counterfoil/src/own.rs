@@ -127,6 +127,19 @@ fn fact(notice: &Notice) -> Fact {
                 name(quarantined)
             ),
         }),
+        Notice::Mended { paths } => {
+            let below = |path: &std::path::PathBuf| {
+                let parts = path.iter().skip_while(|part| *part != "tile");
+                parts.collect::<std::path::PathBuf>().display().to_string()
+            };
+            Fact::Ledger(LedgerNote {
+                what: "mended".into(),
+                detail: format!(
+                    "damaged and made again from other files, with the root that was signed: {}",
+                    paths.iter().map(below).collect::<Vec<_>>().join(", ")
+                ),
+            })
+        }
         Notice::Gap { why, since, until, push, pull } => Fact::Gap(Gap {
             what: if *why == Busy::ReadOnly { "disk_read_only" } else { "disk_full" }.into(),
             source: None,
@@ -145,10 +158,22 @@ fn fact(notice: &Notice) -> Fact {
                 old_checkpoint.as_deref().unwrap_or("not known")
             ),
         }),
+        Notice::KeyAdded { vkey, first } => Fact::Ledger(LedgerNote {
+            what: "key_added".into(),
+            detail: format!("checkpoints from size {first} on are also signed by {vkey}"),
+        }),
+        Notice::KeyRetired { vkey, end } => Fact::Ledger(LedgerNote {
+            what: "key_retired".into(),
+            detail: format!("checkpoints from size {end} on are not signed by {vkey} any more; its secret is removed"),
+        }),
+        Notice::Upgraded { from, to } => Fact::Ledger(LedgerNote {
+            what: "upgraded".into(),
+            detail: format!("the folder's format goes from version {from} to version {to}"),
+        }),
     }
 }
 
-/// The body of a notice, for the one entry that the ledger writes before it is open.
+/// The body of a notice, for entries that the ledger writes while nobody has it open.
 pub fn notice_body(notice: &Notice) -> Vec<u8> {
     body(fact(notice))
 }

@@ -42,6 +42,29 @@ pub struct Verified {
 }
 
 impl Verified {
+    /// What the ledger says about this folder.
+    pub fn new(folder: PathBuf, report: &ledger::Report) -> Self {
+        let outcome = match report.outcome() {
+            Outcome::Verified => "verified",
+            Outcome::Refuted => "refuted",
+            Outcome::CouldNotCheck => "could_not_check",
+        };
+        Self {
+            outcome: outcome.into(),
+            origin: report.checkpoint.as_ref().map(|c| c.origin.clone()),
+            size: report.checkpoint.as_ref().map(|c| c.size),
+            verified: report.verified,
+            payloads: report.payloads,
+            pruned: report.pruned,
+            unsealed: report.unsealed,
+            damaged: report.damaged,
+            first_damaged: report.first_damaged(),
+            bytes: report.bytes,
+            report: report.to_string(),
+            folder,
+        }
+    }
+
     /// 0 verified, 1 refuted, 2 could not check.
     pub fn exit_code(&self) -> ExitCode {
         match self.outcome.as_str() {
@@ -66,35 +89,12 @@ pub fn check(given: &Path, head: Option<&Path>, checkpoint: Option<&Path>, vkey:
     let kept_size = kept.as_deref().map(|note| foreign(note, &folder)).transpose()?;
     let vkeys = vkey.map(key).transpose()?.into_iter().collect();
     let report = ledger::verify(&folder, &VerifyOptions { vkeys, kept, head, ..VerifyOptions::default() });
-    let outcome = match report.outcome() {
-        Outcome::Verified => "verified",
-        Outcome::Refuted => "refuted",
-        Outcome::CouldNotCheck => "could_not_check",
-    };
-    Ok(Verified {
-        outcome: outcome.into(),
-        origin: report.checkpoint.as_ref().map(|c| c.origin.clone()),
-        size: report.checkpoint.as_ref().map(|c| c.size),
-        verified: report.verified,
-        payloads: report.payloads,
-        pruned: report.pruned,
-        unsealed: report.unsealed,
-        damaged: report.damaged,
-        first_damaged: report.first_damaged(),
-        bytes: report.bytes,
-        report: match kept_size {
-            Some(size) if outcome == "verified" => {
-                let text = report.to_string();
-                text.replacen(
-                    "payloads",
-                    &format!("kept        the checkpoint of size {size} is contained\npayloads"),
-                    1,
-                )
-            }
-            _ => report.to_string(),
-        },
-        folder,
-    })
+    let mut verified = Verified::new(folder, &report);
+    if let Some(size) = kept_size.filter(|_| report.outcome() == Outcome::Verified) {
+        let contained = format!("kept        the checkpoint of size {size} is contained\npayloads");
+        verified.report = verified.report.replacen("payloads", &contained, 1);
+    }
+    Ok(verified)
 }
 
 /// Size in a kept checkpoint; an error, not a refutation, when it is none or one of another log.

@@ -104,7 +104,7 @@ pub(crate) fn remove_torn<'a>(
 }
 
 /// Blocks of one folder that can hold the same payload: after recovery from damage their bounds can differ from those before.
-const OVERLAP: usize = 16;
+pub(crate) const OVERLAP: usize = 16;
 
 /// The payload from the blocks on disk; none if no block has it.
 pub(crate) fn find_on_disk(

@@ -80,7 +80,7 @@ impl SegmentFile {
 }
 
 /// `x` becomes `x.tmp`.
-fn temporary(path: &Path) -> PathBuf {
+pub(crate) fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");
     PathBuf::from(name)
@@ -116,6 +116,19 @@ impl Disk {
     pub(crate) fn text_if_there(&self, path: &Path) -> Result<Option<String>, Error> {
         let Some(bytes) = self.read_if_there(path)? else { return Ok(None) };
         String::from_utf8(bytes).map(Some).map_err(|_| Error::damaged(path, "not UTF-8"))
+    }
+
+    /// Length of a file, or none if there is no such file.
+    pub(crate) fn len(&self, path: &Path) -> Result<Option<u64>, Error> {
+        let len = match self {
+            Self::Real => fs::metadata(path).map(|metadata| metadata.len()),
+            Self::Simulated(sim) => sim.read(path).map(|bytes| bytes.len() as u64),
+        };
+        match len {
+            Ok(len) => Ok(Some(len)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("stat", path)(error)),
+        }
     }
 
     /// Names in a folder, sorted; empty if there is no such folder.
@@ -176,11 +189,21 @@ impl Disk {
         self.put(path, bytes, true, 0o600)
     }
 
+    /// Writes a file under its temporary name only, not durably: for many files that get their names together, after
+    /// [`Disk::sync_file_system`].
+    pub(crate) fn write_ahead(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        self.put_temporary(path, bytes, false, 0o644)
+    }
+
     fn put(&self, path: &Path, bytes: &[u8], sync: bool, mode: u32) -> Result<(), Error> {
-        let tmp = temporary(path);
-        self.or_remove(&tmp, self.fill(&tmp, bytes, sync, mode))?;
-        self.rename(&tmp, path)?;
+        self.put_temporary(path, bytes, sync, mode)?;
+        self.rename(&temporary(path), path)?;
         if sync { self.sync_dir(parent(path)) } else { Ok(()) }
+    }
+
+    fn put_temporary(&self, path: &Path, bytes: &[u8], sync: bool, mode: u32) -> Result<(), Error> {
+        let tmp = temporary(path);
+        self.or_remove(&tmp, self.fill(&tmp, bytes, sync, mode))
     }
 
     /// A file that was not finished must not keep the space that others need now.
@@ -235,6 +258,15 @@ impl Disk {
         match self {
             Self::Real => File::open(dir).and_then(|file| file.sync_all()),
             Self::Simulated(sim) => sim.sync_dir(dir),
+        }
+        .map_err(Self::sync_failed(dir))
+    }
+
+    /// Makes everything durable that was written to the file system of `dir`: for many files at once.
+    pub(crate) fn sync_file_system(&self, dir: &Path) -> Result<(), Error> {
+        match self {
+            Self::Real => File::open(dir).and_then(|file| rustix::fs::syncfs(file).map_err(io::Error::from)),
+            Self::Simulated(sim) => sim.sync_everything(),
         }
         .map_err(Self::sync_failed(dir))
     }

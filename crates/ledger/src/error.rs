@@ -39,6 +39,48 @@ pub enum Error {
         /// Version that this program knows.
         known: u32,
     },
+    /// The folder is older than what it is asked to hold.
+    #[error("{} is version {version} of the ledger's format, {what} needs version {needed}. Run `ledger upgrade` first", path.display())]
+    Older {
+        /// The `format` file.
+        path: PathBuf,
+        /// Version of the folder.
+        version: u32,
+        /// Version that is needed.
+        needed: u32,
+        /// What needs it.
+        what: &'static str,
+    },
+    /// The secret of a key in use is not here. A backup has none, so that a copy of it cannot contradict the log.
+    #[error("the signing key {} is missing: nothing can be added here. Restore it; or, where this is a restored backup, run `ledger accept-rollback` to go on under a new origin", path.display())]
+    NoSigningKey {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// A folder that a backup would be written to, or restored from, and is none.
+    #[error("{} is not a backup: {detail}", path.display())]
+    NotABackup {
+        /// The folder or the file that shows it.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
+    /// What was given to go on under the same name does not allow it.
+    #[error(
+        "the log cannot go on as `{origin}`: {detail}. Without it the backup is restored without a signing key and goes on under a new origin"
+    )]
+    NotTheSameLog {
+        /// The log's name.
+        origin: String,
+        /// Why.
+        detail: String,
+    },
+    /// `retire_key` with one key only.
+    #[error("only one key signs for `{origin}`: there is none to retire. Begin a new one first (`ledger rotate-key`)")]
+    OneKey {
+        /// The log's name.
+        origin: String,
+    },
     /// Another process writes to this ledger. Wait and try again.
     #[error("{} is locked: another process has this ledger open", path.display())]
     Locked {
@@ -72,6 +114,14 @@ pub enum Error {
     /// A file does not have the form it should have.
     #[error("{} is damaged: {detail}", path.display())]
     Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A file of the tree is damaged or missing, and nothing else in the folder says what should be in it.
+    #[error("{} is damaged: {detail}, and neither the other files nor the journal hold what should be in it. Restore this file from a backup, or run `ledger accept-rollback` to go on under a new origin with what can be read", path.display())]
+    Unmendable {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.

@@ -157,7 +157,8 @@ pub(crate) fn scan_live(disk: &Disk, dir: &Path) -> Result<Scan, Error> {
 }
 
 impl Scan {
-    fn segment(&mut self, segment: &Segment, bytes: &[u8], next_first: Option<u64>) {
+    /// Reads one segment; `next_first` is where the next one begins.
+    pub(crate) fn segment(&mut self, segment: &Segment, bytes: &[u8], next_first: Option<u64>) {
         let damage = |offset: usize, first: u64, lost: u64| Finding::Damage {
             path: segment.path.clone(),
             offset: offset as u64,

@@ -8,13 +8,16 @@
 //! (`head`). The keeper's thread makes the next journal segment ahead and watches the space on disk (`keeper`).
 //!
 //! After a crash only the tail is read again (`recover`); if what was signed last is lost, [`accept_rollback`] keeps what is
-//! there and goes on under a new name (`salvage`). Anybody can read a folder ([`Reader`]), take proofs from it (`proof`),
+//! there and goes on under a new name (`salvage`). Keys and the folder's version change while nobody else has it open
+//! (`change`). It is copied while it is in use (`backup`, `restore`). Anybody can read a folder ([`Reader`]), take proofs from it (`proof`),
 //! and check every byte of it ([`verify`]).
 //!
 //! All writing to disk goes through `durable`, which has a simulated double, so that power cuts can be played. Formats are in
 //! docs/formats/.
 
+mod backup;
 mod blocks;
+mod change;
 mod config;
 mod durable;
 mod error;
@@ -24,6 +27,7 @@ mod journal;
 mod keeper;
 mod leaf;
 mod ledger;
+mod mend;
 mod merkle;
 mod note;
 mod notice;
@@ -31,6 +35,7 @@ mod payload;
 mod proof;
 mod read;
 mod recover;
+mod restore;
 mod salvage;
 mod seal;
 mod shared;
@@ -39,10 +44,13 @@ mod tiles;
 mod verify;
 mod writer;
 
+pub use backup::{Backup, backup};
+pub use change::{KeyChange, retire_key, rotate_key, upgrade, version};
 pub use config::{Clock, Config, Limits, ManualClock};
 pub use durable::{Disk, Space};
 pub use error::{AppendError, Busy, Error};
 pub use group::Position;
+pub use head::VERSION;
 pub use leaf::{MAX_BODY, MAX_LEAF, Stamp, split_leaf};
 pub use ledger::{Append, Ledger, Opened, Stats, init};
 pub use merkle::{Hash, Tree, empty_root, leaf_hash, node_hash, verify_consistency, verify_inclusion};
@@ -51,6 +59,7 @@ pub use notice::Notice;
 pub use payload::{Payload, PayloadRef, reference_in};
 pub use proof::verify_tlog_proof;
 pub use read::Reader;
+pub use restore::{SameLog, restore};
 pub use salvage::accept_rollback;
 pub use shared::{Done, Lane, Receipt, SpaceLevel};
 pub use simulated::{Fault, Operation, SimDisk, Step};

@@ -1,7 +1,7 @@
 //! When what was signed last is lost: all entries that can be read go on under a new origin. These are the entry bundles from
 //! the beginning, as far as they agree with their hash tiles, and the journal after them.
 
-use crate::blocks::{Blocks, remove_torn};
+use crate::blocks::{Blocks, OVERLAP, remove_torn};
 use crate::config::{Config, Running};
 use crate::error::Error;
 use crate::group::Group;
@@ -12,6 +12,7 @@ use crate::ledger::{first_head, lock};
 use crate::merkle::{self, leaf_hash};
 use crate::note::Checkpoint;
 use crate::notice::Notice;
+use crate::payload::{Block, OpenBlock, block_first};
 use crate::seal::{Sealer, Store};
 use crate::tiles::{TileStore, WIDTH, bundle_path};
 use std::sync::Arc;
@@ -53,7 +54,8 @@ pub fn accept_rollback(
     write_leaf(&mut leaf, &time_text(clock.wall()), tick, kept, (1, 1), &body);
 
     // Nothing of the old state is changed in place before the new one is complete, but for tiles, which are made of the same
-    // entries again. A crash on the way leaves a folder that still asks for this command.
+    // entries again, and payloads of entries that are lost, which are set aside. A crash on the way leaves a folder that still asks for this command.
+    set_payloads_aside(&folder, kept)?;
     let size = kept + 1;
     let signer = Signer::create(&folder, &new, size, list)?;
     let blocks = Arc::new(Blocks::default());
@@ -90,6 +92,42 @@ fn last_checkpoint(folder: &Folder, keys: &KeyList) -> Result<Option<String>, Er
     let in_head = head.as_deref().and_then(|head| head.split_once("\n\n")).map(|(_, note)| note);
     let is_ours = |note: &&str| Checkpoint::verify(note, keys.0.iter().map(|line| &line.vkey)).is_ok();
     Ok([in_head, published.as_deref()].into_iter().flatten().find(is_ours).map(str::to_owned))
+}
+
+/// Payloads of entries from `kept` on go to `quarantine/`: other entries will have those indices.
+fn set_payloads_aside(folder: &Folder, kept: u64) -> Result<(), Error> {
+    let (disk, payload) = (&folder.disk, folder.path("payload"));
+    for class in disk.list(&payload)? {
+        for day in disk.list(&payload.join(&class))? {
+            let dir = payload.join(&class).join(&day);
+            let mut blocks: Vec<(u64, String)> =
+                disk.list(&dir)?.into_iter().filter_map(|name| Some((block_first(&name)?, name))).collect();
+            blocks.sort_unstable();
+            // Of those that begin below, only the last ones can reach so far.
+            let from = blocks.partition_point(|(first, _)| *first < kept).saturating_sub(OVERLAP);
+            for (_, name) in &blocks[from..] {
+                let path = dir.join(name);
+                let bytes = disk.read(&path)?;
+                // What cannot be read is damage, which verification tells.
+                let Ok(block) = Block::decode(&bytes) else { continue };
+                if block.rows().iter().all(|row| row.entry < kept) {
+                    continue;
+                }
+                disk.write_durably(&folder.path("quarantine").join(format!("{class}-{day}-{name}")), &bytes)?;
+                let mut rest = OpenBlock::default();
+                for row in block.rows().iter().filter(|row| row.entry < kept) {
+                    rest.push(row.entry, block.salted(row));
+                }
+                if rest.first().is_some() {
+                    disk.write_durably(&path, &rest.encode())?;
+                } else {
+                    disk.remove(&path)?;
+                    disk.sync_dir(&dir)?;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Entries `0..len()`.

@@ -156,6 +156,11 @@ impl Sealer {
         })
     }
 
+    /// Signs with these keys from the next checkpoint on.
+    pub(crate) fn sign_with(&mut self, signer: Signer) {
+        self.signer = signer;
+    }
+
     /// From now on everything is new.
     pub(crate) fn caught_up(&mut self) {
         self.again = false;

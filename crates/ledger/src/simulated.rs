@@ -64,6 +64,8 @@ pub enum Operation {
     SyncFile,
     /// fsync of a folder.
     SyncFolder,
+    /// syncfs: everything on the file system.
+    SyncEverything,
     /// A rename; the path is the new name.
     Rename,
     /// Removal of a file or folder.
@@ -169,7 +171,7 @@ impl State {
     }
 
     fn fate(&mut self, operation: Operation, path: &Path) -> io::Result<Fate> {
-        use Operation::{Create, Rename, SyncFile, SyncFolder, Write};
+        use Operation::{Create, Rename, SyncEverything, SyncFile, SyncFolder, Write};
         let now = self.steps.len() as u64;
         let Some((trigger, fault)) = &mut self.fault else { return Ok(Fate::Works) };
         if let Trigger::When(chosen) = trigger
@@ -192,7 +194,9 @@ impl State {
                 Rename => Err(io::ErrorKind::StorageFull.into()),
                 _ => Ok(Fate::Works),
             },
-            Fault::ReadOnly { steps } if since < steps && !matches!(operation, SyncFile | SyncFolder) => {
+            Fault::ReadOnly { steps }
+                if since < steps && !matches!(operation, SyncFile | SyncFolder | SyncEverything) =>
+            {
                 Err(io::ErrorKind::ReadOnlyFilesystem.into())
             }
             Fault::Broken { steps } if since < steps => Err(rustix::io::Errno::IO.into()),
@@ -346,6 +350,11 @@ impl SimDisk {
         state.names.iter().map(|(path, id)| (path.clone(), state.inodes[id].live.clone())).collect()
     }
 
+    /// What a reader finds in a file now; none if there is no such file.
+    pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
+        self.read(path).ok()
+    }
+
     /// The power comes back. What was synced is there; `chance(n)` gives a number below n and decides about the rest.
     pub fn power_on(&self, mut chance: impl FnMut(u64) -> u64) {
         let mut state = self.state();
@@ -423,6 +432,15 @@ impl SimDisk {
         let mut state = self.state();
         let fate = state.step(Operation::SyncFolder, dir)?;
         state.persist_names(dir);
+        fate.report()
+    }
+
+    pub(crate) fn sync_everything(&self) -> io::Result<()> {
+        let mut state = self.state();
+        let fate = state.step(Operation::SyncEverything, Path::new("/"))?;
+        state.inodes.values_mut().for_each(Inode::sync);
+        state.durable_names = state.names.clone();
+        state.pending.clear();
         fate.report()
     }
 

@@ -58,6 +58,17 @@ pub(crate) fn split_bundle(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
     Some(entries)
 }
 
+/// Entries of a bundle as far as its lengths can be followed.
+pub(crate) fn split_prefix(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut entries = Vec::new();
+    while let Some((len, rest)) = bytes.split_first_chunk::<2>() {
+        let Some((entry, rest)) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len))) else { break };
+        entries.push(entry);
+        bytes = rest;
+    }
+    entries
+}
+
 /// The tiles in a folder.
 #[derive(Debug, Clone)]
 pub(crate) struct TileStore {

@@ -80,6 +80,8 @@ pub struct Report {
     pub bytes: u64,
     /// Files that are not part of the format, or not looked into (`quarantine/`).
     pub strangers: Vec<PathBuf>,
+    /// Names that the log had before a rollback was accepted, and the number of entries that were kept of it.
+    pub earlier: Vec<(String, u64)>,
     /// Everything that is wrong, in the order in which it was found.
     pub troubles: Vec<Trouble>,
 }
@@ -123,6 +125,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(checkpoint) = &self.checkpoint {
             writeln!(f, "checkpoint  {} size {} root {}", checkpoint.origin, checkpoint.size, hex(&checkpoint.root))?;
+        }
+        for (origin, end) in &self.earlier {
+            writeln!(f, "earlier     the first {end} entries were those of {origin}")?;
         }
         writeln!(
             f,
@@ -173,16 +178,22 @@ pub fn verify(dir: &Path, options: &VerifyOptions) -> Report {
     let head = options.head.clone().unwrap_or_else(|| dir.parent().unwrap_or(&dir).join("head"));
     let ours = is_ours(&dir);
     let folder = Folder { disk: disk.clone(), dir: dir.clone(), head };
+    // A backup cannot sign, and has no `head`.
+    let signs = whole && folder.can_sign().unwrap_or(true);
     let mut check = Check {
         tiles: TileStore::new(disk, &dir),
         folder,
-        head_expected: whole || options.head.is_some(),
+        head_expected: signs || options.head.is_some(),
+        note: String::new(),
         report: Report::default(),
         files: BTreeMap::new(),
     };
     check.walk(&dir);
     let keys = check.keys(options, ours);
     let Some(checkpoint) = check.checkpoint(&keys) else { return check.report };
+    if ours {
+        check.key_list(&checkpoint);
+    }
     let kept = options.kept.as_deref().and_then(|note| check.kept(note, &keys, &checkpoint));
     let stored = check.stored();
     let journal = if ours { check.journal() } else { Scan::default() };
@@ -202,6 +213,8 @@ struct Check {
     tiles: TileStore,
     /// A missing `head` is worth saying.
     head_expected: bool,
+    /// The checkpoint as signed.
+    note: String,
     report: Report,
     /// All files, and whether somebody has looked into them.
     files: BTreeMap<PathBuf, bool>,
@@ -299,11 +312,39 @@ impl Check {
             return None;
         }
         let note = String::from_utf8(bytes).map_err(|_| Error::damaged(&path, "not UTF-8"));
-        match note.and_then(|note| Checkpoint::verify(&note, keys)) {
-            Ok(checkpoint) => Some(checkpoint),
+        let verified = note.and_then(|note| Ok((Checkpoint::verify(&note, keys)?, note)));
+        match verified {
+            Ok((checkpoint, note)) => {
+                self.note = note;
+                Some(checkpoint)
+            }
             Err(error) => {
                 self.report.refute(&path, None, error.to_string());
                 None
+            }
+        }
+    }
+
+    /// The folder's own list of keys: each that covers the checkpoint's size must have signed it. Earlier origins are told.
+    fn key_list(&mut self, checkpoint: &Checkpoint) {
+        // Trouble with the list itself has been reported.
+        let Ok(list) = KeyList::read(&self.folder) else { return };
+        for vkey in list.at(&checkpoint.origin, checkpoint.size) {
+            if let Err(error) = Checkpoint::verify(&self.note, [vkey]) {
+                let detail = format!("by keys/vkeys the key {:08x} signs this size: {error}", vkey.id());
+                self.report.refute(&self.folder.path("checkpoint"), None, detail);
+            }
+        }
+        if list.at(&checkpoint.origin, checkpoint.size).next().is_none() {
+            let detail = format!("by keys/vkeys no key signs for `{}` at this size", checkpoint.origin);
+            self.report.refute(&self.folder.path("checkpoint"), None, detail);
+        }
+        for line in list.0.iter().filter(|line| line.vkey.name() != checkpoint.origin) {
+            let origin = line.vkey.name().to_owned();
+            let end = line.end.unwrap_or(checkpoint.size).saturating_sub(1);
+            match self.report.earlier.last_mut() {
+                Some((last, until)) if *last == origin => *until = end.max(*until),
+                _ => self.report.earlier.push((origin, end)),
             }
         }
     }

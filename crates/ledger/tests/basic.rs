@@ -158,8 +158,8 @@ fn there_is_one_writer_and_only_init_creates() {
     assert!(matches!(Ledger::open(&config), Err(Error::Locked { .. })));
     first.close().unwrap();
     Ledger::open(&config).unwrap();
-    std::fs::write(dir.path().join("ledger/format"), "counterfoil-ledger\nversion 2\nmin-reader 2\n").unwrap();
-    assert!(matches!(Ledger::open(&config), Err(Error::Newer { needed: 2, known: 1, .. })));
+    std::fs::write(dir.path().join("ledger/format"), "counterfoil-ledger\nversion 3\nmin-reader 3\n").unwrap();
+    assert!(matches!(Ledger::open(&config), Err(Error::Newer { needed: 3, known: 2, .. })));
     assert!(matches!(Reader::open(dir.path()), Err(Error::Newer { .. })));
 }
 

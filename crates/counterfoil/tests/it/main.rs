@@ -10,6 +10,7 @@ mod demo;
 mod explain;
 mod follow;
 mod intake;
+mod ledger_commands;
 mod nginx;
 mod published;
 mod tidy;

@@ -19,10 +19,12 @@ impl Check {
         for name in ["format", "origin", "keys/vkeys", "positions"] {
             self.seen(self.folder.path(name));
         }
-        if let Err(error) = self.folder.check_format(true) {
-            self.report.error(&self.folder.path("format"), None, &error);
-        } else if !self.folder.format_is_exact() {
-            self.report.refute(&self.folder.path("format"), None, "it has other lines than its version has");
+        match self.folder.check_format(true) {
+            Err(error) => self.report.error(&self.folder.path("format"), None, &error),
+            Ok(version) if !self.folder.format_is_exact(version) => {
+                self.report.refute(&self.folder.path("format"), None, "it has other lines than its version has");
+            }
+            Ok(_) => {}
         }
         self.empty_files();
         let (Ok(list), Ok(origin)) = (KeyList::read(&self.folder), self.folder.origin()) else { return };

@@ -6,7 +6,7 @@ use crate::leaf::split_leaf;
 use crate::merkle::{Hash, Tree, leaf_hash};
 use crate::note::Checkpoint;
 use crate::payload::reference_in;
-use crate::tiles::{WIDTH, bundle_path, split_bundle, tile_path, tile_width};
+use crate::tiles::{WIDTH, bundle_path, split_bundle, split_prefix, tile_path, tile_width};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -108,7 +108,7 @@ impl Check {
             }
             Ok(bytes) => {
                 let exact = path.ends_with(bundle_path(n, width));
-                let entries = prefix(&bytes);
+                let entries = split_prefix(&bytes);
                 if split_bundle(&bytes).is_none() || entries.len() < wanted || (exact && entries.len() > wanted) {
                     // Lengths that do not fit: the first entry whose hash is wrong is where it begins.
                     let at = entries
@@ -191,15 +191,4 @@ impl Check {
             self.report.refute(&path(), Some(index), "its payload is not here, and no entry says that it was deleted");
         }
     }
-}
-
-/// Entries of a bundle as far as its lengths can be followed.
-fn prefix(mut bytes: &[u8]) -> Vec<&[u8]> {
-    let mut entries = Vec::new();
-    while let Some((len, rest)) = bytes.split_first_chunk::<2>() {
-        let Some((entry, rest)) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len))) else { break };
-        entries.push(entry);
-        bytes = rest;
-    }
-    entries
 }
