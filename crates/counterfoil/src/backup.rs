@@ -19,7 +19,7 @@ pub fn backup(config: &Config, to: &Path) -> Result<verify::Verified> {
     let (data, folder) = (config.data.display(), to.display());
     let done = done.with_context(|| format!("copy the ledger in {data} to {folder}"))?;
     say(&format!(
-        "{folder} holds the ledger up to entry {} without its signing key: {} files ({} bytes) copied, {} were there",
+        "{folder} holds the first {} entries, without a signing key: {} files ({} bytes) copied, {} were there",
         done.checkpoint.size, done.copied, done.bytes, done.there
     ))?;
     for path in &done.damaged {

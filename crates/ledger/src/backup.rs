@@ -55,8 +55,8 @@ pub fn backup(config: &Config, to: &Path, beside: &[&str], mut progress: impl Fn
     check_target(&to)?;
     to.disk.make_dirs(&to.path("keys"))?;
     let _lock = to.disk.lock(&to.path("lock"))?;
-    copy_beside(&to.disk, &config.dir, target, beside)?;
-    let mut once = || copy(&from, &to, &mut progress);
+    let beside = || copy_beside(&to.disk, &config.dir, target, beside);
+    let mut once = || copy(&from, &to, &beside, &mut progress);
     let mut result = once();
     for _ in 1..TRIES {
         if !result.as_ref().is_err_and(Error::is_not_found) {
@@ -92,7 +92,12 @@ pub(crate) fn copy_beside(disk: &Disk, from: &Path, to: &Path, names: &[&str]) -
     Ok(())
 }
 
-fn copy(from: &Folder, to: &Folder, progress: &mut dyn FnMut(u64)) -> Result<Backup, Error> {
+fn copy(
+    from: &Folder,
+    to: &Folder,
+    beside: &dyn Fn() -> Result<(), Error>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Backup, Error> {
     let (stored, mut positions) = read_positions(from)?;
     let note = small(from, "checkpoint")?;
     let (origin, list) = (from.origin()?, KeyList::read(from)?);
@@ -103,6 +108,8 @@ fn copy(from: &Folder, to: &Folder, progress: &mut dyn FnMut(u64)) -> Result<Bac
         None => None,
         Some(note) => Some(continued(to, Checkpoint::verify(&note, keys), &now, &tiles)?),
     };
+    // Not before it is known that the folder is for this log.
+    beside()?;
     let result = Backup { checkpoint: now, copied: 0, bytes: 0, there: 0, damaged: Vec::new() };
     let mut copier = Copier { disk: &from.disk, from, to, tiles, progress, pending: BTreeSet::new(), result };
     copier.journal(stored, &mut positions)?;

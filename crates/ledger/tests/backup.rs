@@ -173,6 +173,7 @@ fn a_backup_never_takes_the_place_of_a_ledger_or_of_another_log() {
     let configs = ["a", "b"].map(|name| small(&at(name)));
     for config in &configs {
         init(config, None).unwrap();
+        std::fs::write(config.dir.join("installation.key"), config.dir.as_os_str().as_encoded_bytes()).unwrap();
         let log = Ledger::open(config).unwrap().ledger;
         add(&log, 0, 10);
         log.close().unwrap();
@@ -190,6 +191,8 @@ fn a_backup_never_takes_the_place_of_a_ledger_or_of_another_log() {
     accept_rollback(&configs[0], None, |_| b"null".to_vec()).unwrap();
     assert!(matches!(refused(&configs[0], "to"), Error::NotABackup { .. }));
     holds(&at("to"), 10);
+    let key = |name: &str| std::fs::read(at(name).join("installation.key")).unwrap();
+    assert!(key("to") == key("a") && key("a") != key("b"), "nor the key of another installation");
 }
 
 #[test]
