@@ -88,6 +88,8 @@ pub fn ledger_config(config: &Config) -> ledger::Config {
         reserve_bytes: of.reserve_bytes,
         pause_below_percent: of.pause_below_percent,
         stop_below_bytes: of.stop_below_bytes,
+        sync_bytes: of.sync_bytes,
+        sync_every_ms: of.sync_every_ms,
         ..ledger::Limits::default()
     };
     ledger::Config { head: config.head.clone(), limits, ..ledger::Config::new(&config.data) }

@@ -1,0 +1,11 @@
+//! Survival campaigns against the real program: it is started as a process, over loopback it gets real HTTP, and whoever
+//! sends keeps what was promised. `README.md` has the commands.
+
+pub mod book;
+pub mod event;
+pub mod http;
+pub mod kill;
+pub mod rng;
+pub mod server;
+pub mod table;
+pub mod tekton;
