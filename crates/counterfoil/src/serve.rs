@@ -11,6 +11,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the place that spawns")]
 
 pub mod listener;
+pub mod room;
 
 use std::{
     fs,
@@ -30,7 +31,7 @@ use anyhow::{Context as _, Result, anyhow};
 use ledger::{Ledger, Notice};
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 
 use crate::{
     api::Api,
@@ -109,11 +110,9 @@ pub fn run(loaded: Loaded) -> Result<()> {
 
 async fn serve(config: Config, create: bool) -> Result<()> {
     // Bound first: a port that is taken must not leave a folder behind.
-    let bind = |address: SocketAddr| async move {
-        TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))
-    };
-    let intake_listener = bind(config.intake.listen).await?;
-    let api_listener = bind(config.api.listen).await?;
+    let bind = |address| listener::bind(address).with_context(|| format!("listen on {address}"));
+    let intake_listener = bind(config.intake.listen)?;
+    let api_listener = bind(config.api.listen)?;
     if create && !config.data.join("ledger").exists() {
         init(&config)?;
         tracing::info!(data = %config.data.display(), "a new ledger was created");
@@ -131,10 +130,11 @@ async fn serve(config: Config, create: bool) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let header_timeout = Duration::from_secs(config.intake.read_timeout_seconds);
     let (senders, people) = connections(config.intake.max_connections);
-    let limits = |connections| Limits { connections, header_timeout };
+    let of_senders = Limits { connections: senders, header_timeout, refusals: Some(Arc::clone(&desk.metrics)) };
+    let of_people = Limits { connections: people, header_timeout, refusals: None };
     let listeners = [
-        tokio::spawn(listener::run(intake_listener, intake.router(), limits(senders), stopped.clone())),
-        tokio::spawn(listener::run(api_listener, Arc::clone(&api).router(), limits(people), stopped.clone())),
+        tokio::spawn(listener::run(intake_listener, intake.router(), of_senders, stopped.clone())),
+        tokio::spawn(listener::run(api_listener, Arc::clone(&api).router(), of_people, stopped.clone())),
     ];
 
     let workers = open(&config, &desk, &api, stopped.clone(), &serving).await?;

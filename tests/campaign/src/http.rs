@@ -121,9 +121,23 @@ pub async fn once(from: Ipv4Addr, to: SocketAddr, request: &[u8]) -> Result<Answ
     exchange(&mut stream, request).await
 }
 
+/// A page of the api.
+pub async fn page(to: SocketAddr, path: &str) -> Result<Answer, NoAnswer> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: counterfoil.test\r\nConnection: close\r\n\r\n");
+    once(Ipv4Addr::LOCALHOST, to, request.as_bytes()).await
+}
+
 /// A page of the api, as JSON.
 pub async fn get(to: SocketAddr, path: &str) -> Result<(u16, serde_json::Value), NoAnswer> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: counterfoil.test\r\nConnection: close\r\n\r\n");
-    let answer = once(Ipv4Addr::LOCALHOST, to, request.as_bytes()).await?;
+    let answer = page(to, path).await?;
     Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
+}
+
+/// Raises the limit of open files as far as it may be raised, and gives it.
+pub fn open_files() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Refused, the old limit stays; it is asked for again below.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

@@ -1,8 +1,11 @@
 //! Survival campaigns against the real program: it is started as a process, over loopback it gets real HTTP, and whoever
 //! sends keeps what was promised. `README.md` has the commands.
 
+pub mod attack;
 pub mod book;
 pub mod event;
+pub mod honest;
+pub mod hostile;
 pub mod http;
 pub mod kill;
 pub mod rng;

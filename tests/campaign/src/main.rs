@@ -1,9 +1,9 @@
 //! `cargo run -p campaign -- kill`, and the others.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use campaign::kill;
+use campaign::{attack, hostile, http, kill};
 use clap::{Args, Parser, Subcommand};
 
 /// Survival campaigns against a real `counterfoil`. Variables `COUNTERFOIL_…` of the environment reach it.
@@ -23,6 +23,30 @@ struct Cli {
 enum Campaign {
     /// SIGKILL at random moments under load; nothing acknowledged is lost.
     Kill(Kill),
+    /// Hostile senders beside honest ones; the honest are served, and memory stays within its budget.
+    Hostile(Hostile),
+}
+
+#[derive(Debug, Args)]
+struct Hostile {
+    /// Connections of each attack at once.
+    #[arg(long, default_value_t = 5000)]
+    connections: u64,
+    /// Connections that the server may have.
+    #[arg(long, default_value_t = 4096)]
+    slots: u64,
+    /// Its `intake.memory_bytes`.
+    #[arg(long, default_value_t = 256 << 20)]
+    memory_bytes: u64,
+    /// Honest events that must be kept while each attack goes on.
+    #[arg(long, default_value_t = 500)]
+    events: u64,
+    /// Each attack goes on for at least so many seconds.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Only the attack of this name.
+    #[arg(long)]
+    only: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -56,10 +80,19 @@ fn main() -> Result<()> {
         folder.display()
     );
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    http::open_files();
     let table = match cli.campaign {
         Campaign::Kill(Kill { lives, seed, senders, longest_ms, check_every }) => {
             let plan = kill::Plan { lives, seed, senders, longest_ms, check_every, event_bytes: 14 << 10 };
             runtime.block_on(kill::run(&program, &folder, &plan))?.table()
+        }
+        Campaign::Hostile(Hostile { connections, slots, memory_bytes, events, seconds, only }) => {
+            let wanted = |attack: &attack::Attack| only.as_ref().is_none_or(|name| *name == format!("{attack:?}"));
+            let attacks: Vec<_> = attack::ALL.into_iter().filter(wanted).collect();
+            ensure!(!attacks.is_empty(), "no attack of that name; they are {:?}", attack::ALL);
+            let least = Duration::from_secs(seconds);
+            let plan = hostile::Plan { connections, slots, memory_bytes, events, least, attacks };
+            runtime.block_on(hostile::run(&program, &folder, &plan))?.table()
         }
     };
     print!("{table}");

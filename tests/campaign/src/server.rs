@@ -172,6 +172,11 @@ impl Server {
         }
     }
 
+    /// Lets the peak begin anew, where the kernel allows it; else it is that since the start.
+    pub fn forget_peak(&self) {
+        let _ = fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5");
+    }
+
     /// What it occupies.
     pub fn memory(&self) -> Result<Memory> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).context("read its status")?;

@@ -1,9 +1,9 @@
 //! Short runs of the survival campaigns (`tests/campaign`): the same code with smaller numbers.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
-use campaign::kill;
+use campaign::{attack, hostile, kill};
 
 fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_counterfoil"))
@@ -24,4 +24,28 @@ fn kill_9_under_load_loses_nothing_that_was_acknowledged() {
     assert_eq!(survived.same, survived.acknowledged);
     assert!(survived.acknowledged > plan.lives, "only {} bodies were acknowledged", survived.acknowledged);
     assert!(survived.followed_bytes > 0 && survived.blocks > 0 && survived.verified > 0);
+}
+
+#[test]
+fn hostile_senders_keep_nobody_out_and_fill_no_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = hostile::Plan {
+        connections: 100,
+        slots: 40,
+        memory_bytes: 64 << 20,
+        events: 8,
+        least: Duration::ZERO,
+        attacks: attack::ALL.to_vec(),
+    };
+    let report = run(hostile::run(program(), folder.path(), &plan));
+    eprintln!("{}", report.table());
+    for of in &report.attacks {
+        assert!(of.lost.is_empty(), "{:?}: honest events were lost: {:?}", of.attack, of.lost);
+        assert!(of.memory.anonymous < report.budget, "{:?}: {} bytes of memory", of.attack, of.memory.anonymous);
+        if let Some(reason) = of.attack.counted_as() {
+            assert!(of.refused.contains_key(reason), "{:?} was not counted as {reason}: {:?}", of.attack, of.refused);
+        }
+    }
+    let kept: u64 = report.attacks.iter().map(|of| of.kept).sum();
+    assert_eq!(report.same, kept);
 }
