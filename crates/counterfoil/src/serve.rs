@@ -15,6 +15,7 @@ pub mod room;
 
 use std::{
     fs,
+    io::ErrorKind,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -31,7 +32,7 @@ use anyhow::{Context as _, Result, anyhow};
 use ledger::{Ledger, Notice};
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     api::Api,
@@ -110,9 +111,9 @@ pub fn run(loaded: Loaded) -> Result<()> {
 
 async fn serve(config: Config, create: bool) -> Result<()> {
     // Bound first: a port that is taken must not leave a folder behind.
-    let bind = |address| listener::bind(address).with_context(|| format!("listen on {address}"));
-    let intake_listener = bind(config.intake.listen)?;
-    let api_listener = bind(config.api.listen)?;
+    let before = Serving::read(&config.data);
+    let intake_listener = bind(config.intake.listen, before.as_ref()).await?;
+    let api_listener = bind(config.api.listen, before.as_ref()).await?;
     if create && !config.data.join("ledger").exists() {
         init(&config)?;
         tracing::info!(data = %config.data.display(), "a new ledger was created");
@@ -146,9 +147,27 @@ async fn serve(config: Config, create: bool) -> Result<()> {
     for listener in listeners {
         let _ = listener.await; // a panic in a listener has been logged; the ledger is closed all the same
     }
-    let ended = tokio::task::spawn_blocking(move || workers.end()).await.context("end the workers")?;
-    let _ = fs::remove_file(Serving::path(&config.data)); // a stale one is harmless: its port answers nobody
-    ended
+    // Before the lock is let go: the next process writes its own. A stale one is harmless, its port answers nobody.
+    let _ = fs::remove_file(Serving::path(&config.data));
+    tokio::task::spawn_blocking(move || workers.end()).await.context("end the workers")?
+}
+
+/// How long the process that served before may go on listening.
+const HANDOVER: Duration = Duration::from_secs(30);
+
+/// Listens on an address. If it is that of the process that serves this folder now, waits until it lets go, so that the next
+/// process can be started as soon as this one is asked to stop. Anybody else's address is an error at once.
+async fn bind(address: SocketAddr, before: Option<&Serving>) -> Result<TcpListener> {
+    let began = Instant::now();
+    let handed_over = before.is_some_and(|before| before.intake == address || before.api == address);
+    loop {
+        match listener::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && handed_over && began.elapsed() < HANDOVER => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            other => return other.with_context(|| format!("listen on {address}")),
+        }
+    }
 }
 
 /// Files that the process needs for itself: ledger, index, followed files.

@@ -29,7 +29,8 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, delivered: tekton::Delivered) {
+    /// Counts a delivery.
+    pub fn add(&mut self, delivered: tekton::Delivered) {
         for failure in delivered.failures {
             let kind = match failure {
                 Ok(status) => status.to_string(),

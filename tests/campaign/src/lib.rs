@@ -4,11 +4,14 @@
 pub mod attack;
 pub mod book;
 pub mod event;
+pub mod flood;
 pub mod honest;
 pub mod hostile;
 pub mod http;
 pub mod kill;
+pub mod restart;
 pub mod rng;
+pub mod rolling;
 pub mod server;
 pub mod table;
 pub mod tekton;

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use campaign::{attack, hostile, http, kill};
+use campaign::{attack, flood, hostile, http, kill, restart, rolling};
 use clap::{Args, Parser, Subcommand};
 
 /// Survival campaigns against a real `counterfoil`. Variables `COUNTERFOIL_…` of the environment reach it.
@@ -25,6 +25,54 @@ enum Campaign {
     Kill(Kill),
     /// Hostile senders beside honest ones; the honest are served, and memory stays within its budget.
     Hostile(Hostile),
+    /// Rolling restarts under Tekton's retries; no event is given up.
+    Rolling(Rolling),
+    /// A restart of Tekton's controller; no attempt is refused.
+    Flood(Flood),
+    /// SIGKILL of a server that holds much; it accepts and answers again soon.
+    Restart(Restart),
+}
+
+#[derive(Debug, Args)]
+struct Rolling {
+    /// Restarts.
+    #[arg(long, default_value_t = 20)]
+    restarts: u64,
+    /// Senders at once.
+    #[arg(long, default_value_t = 16)]
+    senders: u64,
+    /// Events kept between two restarts.
+    #[arg(long, default_value_t = 2000)]
+    events: u64,
+}
+
+#[derive(Debug, Args)]
+struct Flood {
+    /// Events.
+    #[arg(long, default_value_t = 10_009)]
+    events: u64,
+    /// Sent evenly within so many milliseconds; 0: as fast as the loader can.
+    #[arg(long, default_value_t = 2500)]
+    within_ms: u64,
+    /// Deliveries under way at once.
+    #[arg(long, default_value_t = 10_009)]
+    at_once: usize,
+    /// Bytes of an event.
+    #[arg(long, default_value_t = 14 << 10)]
+    event_bytes: usize,
+    /// Bytes of lines that are followed beside it.
+    #[arg(long, default_value_t = 256 << 20)]
+    followed_bytes: u64,
+}
+
+#[derive(Debug, Args)]
+struct Restart {
+    /// MiB of events received before.
+    #[arg(long, default_value_t = 4096)]
+    mib: u64,
+    /// Senders at once.
+    #[arg(long, default_value_t = 32)]
+    senders: u64,
 }
 
 #[derive(Debug, Args)]
@@ -93,6 +141,19 @@ fn main() -> Result<()> {
             let least = Duration::from_secs(seconds);
             let plan = hostile::Plan { connections, slots, memory_bytes, events, least, attacks };
             runtime.block_on(hostile::run(&program, &folder, &plan))?.table()
+        }
+        Campaign::Rolling(Rolling { restarts, senders, events }) => {
+            let plan = rolling::Plan { restarts, senders, events, event_bytes: 14 << 10 };
+            runtime.block_on(rolling::run(&program, &folder, &plan))?.table()
+        }
+        Campaign::Flood(Flood { events, within_ms, at_once, event_bytes, followed_bytes }) => {
+            let within = Duration::from_millis(within_ms);
+            let plan = flood::Plan { events, within, at_once, event_bytes, followed_bytes };
+            runtime.block_on(flood::run(&program, &folder, &plan))?.table()
+        }
+        Campaign::Restart(Restart { mib, senders }) => {
+            let plan = restart::Plan { received_bytes: mib << 20, event_bytes: 14 << 10, senders };
+            runtime.block_on(restart::run(&program, &folder, &plan))?.table()
         }
     };
     print!("{table}");

@@ -3,7 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
-use campaign::{attack, hostile, kill};
+use campaign::{attack, flood, hostile, kill, restart, rolling};
 
 fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_counterfoil"))
@@ -48,4 +48,38 @@ fn hostile_senders_keep_nobody_out_and_fill_no_memory() {
     }
     let kept: u64 = report.attacks.iter().map(|of| of.kept).sum();
     assert_eq!(report.same, kept);
+}
+
+#[test]
+fn a_rolling_restart_loses_no_event_of_a_sender_that_tries_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = rolling::Plan { restarts: 3, senders: 6, events: 60, event_bytes: 4 << 10 };
+    let mut rolled = run(rolling::run(program(), folder.path(), &plan));
+    eprintln!("{}", rolled.table());
+    assert!(rolled.tally.lost.is_empty(), "given up: {:?}", rolled.tally.lost);
+    assert_eq!(rolled.same, rolled.tally.kept);
+}
+
+#[test]
+fn a_restart_flood_is_taken_without_one_refusal() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = flood::Plan {
+        events: 1000,
+        within: Duration::ZERO,
+        at_once: 1000,
+        event_bytes: 4 << 10,
+        followed_bytes: 8 << 20,
+    };
+    let mut flooded = run(flood::run(program(), folder.path(), &plan));
+    eprintln!("{}", flooded.table());
+    assert_eq!((flooded.at_once, flooded.same), (plan.events, plan.events), "refused: {}", flooded.tally.failures());
+}
+
+#[test]
+fn after_a_kill_everything_acknowledged_is_searchable_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = restart::Plan { received_bytes: 4 << 20, event_bytes: 14 << 10, senders: 8 };
+    let restarted = run(restart::run(program(), folder.path(), &plan));
+    eprintln!("{}", restarted.table());
+    assert!(restarted.entries >= 4 << 20 >> 14);
 }
