@@ -73,6 +73,11 @@ pub struct Ledger {
     pub pause_below_percent: u64,
     /// Below so many free bytes every sender gets 503.
     pub stop_below_bytes: u64,
+    /// After so many bytes of leaves the tree's files are synced, and after so many bytes of journal payloads are stored and
+    /// old segments go.
+    pub sync_bytes: u64,
+    /// So often the tree's files are synced when there are fewer bytes, in milliseconds.
+    pub sync_every_ms: u64,
 }
 
 impl Default for Ledger {
@@ -83,6 +88,8 @@ impl Default for Ledger {
             reserve_bytes: limits.reserve_bytes,
             pause_below_percent: limits.pause_below_percent,
             stop_below_bytes: limits.stop_below_bytes,
+            sync_bytes: limits.sync_bytes,
+            sync_every_ms: limits.sync_every_ms,
         }
     }
 }
@@ -340,6 +347,8 @@ const SETTINGS: &[&str] = &[
     "ledger.reserve_bytes",
     "ledger.pause_below_percent",
     "ledger.stop_below_bytes",
+    "ledger.sync_bytes",
+    "ledger.sync_every_ms",
     "intake.listen",
     "intake.max_event_bytes",
     "intake.max_lines_bytes",

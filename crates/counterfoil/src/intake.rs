@@ -18,10 +18,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header::CONTENT_ENCODING, request::Parts};
-use hyper::{
-    body::Incoming,
-    service::{Service, service_fn},
-};
+use hyper::service::{Service, service_fn};
 use ingest::{
     Context, Draft,
     lines::{Format, Start},
@@ -72,11 +69,11 @@ impl Intake {
     pub fn service(
         self: &Arc<Self>,
         peer: Peer,
-    ) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + use<> {
+    ) -> impl Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + use<> {
         let intake = Arc::clone(self);
-        service_fn(move |request: Request<Incoming>| {
+        service_fn(move |request: Request<Body>| {
             let intake = Arc::clone(&intake);
-            async move { Ok(intake.handle(request.map(Body::new), peer).await) }
+            async move { Ok(intake.handle(request, peer).await) }
         })
     }
 

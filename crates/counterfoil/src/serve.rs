@@ -11,9 +11,11 @@
 #![expect(clippy::disallowed_methods, reason = "this is the place that spawns")]
 
 pub mod listener;
+pub mod room;
 
 use std::{
     fs,
+    io::ErrorKind,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -89,6 +91,8 @@ pub fn ledger_config(config: &Config) -> ledger::Config {
         reserve_bytes: of.reserve_bytes,
         pause_below_percent: of.pause_below_percent,
         stop_below_bytes: of.stop_below_bytes,
+        sync_bytes: of.sync_bytes,
+        sync_every_ms: of.sync_every_ms,
         ..ledger::Limits::default()
     };
     ledger::Config { head: config.head.clone(), limits, ..ledger::Config::new(&config.data) }
@@ -108,11 +112,9 @@ pub fn run(loaded: Loaded) -> Result<()> {
 
 async fn serve(config: Config, create: bool) -> Result<()> {
     // Bound first: a port that is taken must not leave a folder behind.
-    let bind = |address: SocketAddr| async move {
-        TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))
-    };
-    let intake_listener = bind(config.intake.listen).await?;
-    let api_listener = bind(config.api.listen).await?;
+    let before = Serving::read(&config.data);
+    let intake_listener = bind(config.intake.listen, before.as_ref()).await?;
+    let api_listener = bind(config.api.listen, before.as_ref()).await?;
     if create && !config.data.join("ledger").exists() {
         init(&config)?;
         tracing::info!(data = %config.data.display(), "a new ledger was created");
@@ -130,19 +132,15 @@ async fn serve(config: Config, create: bool) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let header_timeout = Duration::from_secs(config.intake.read_timeout_seconds);
     let (senders, people) = connections(config.intake.max_connections);
-    let limits = |connections| Limits { connections, header_timeout };
+    let of_senders = Limits { connections: senders, header_timeout, refusals: Some(Arc::clone(&desk.metrics)) };
+    let of_people = Limits { connections: people, header_timeout, refusals: None };
     let router = Arc::clone(&api).router();
     let listeners = [
-        tokio::spawn(listener::run(
-            intake_listener,
-            move |peer| intake.service(peer),
-            limits(senders),
-            stopped.clone(),
-        )),
+        tokio::spawn(listener::run(intake_listener, move |peer| intake.service(peer), of_senders, stopped.clone())),
         tokio::spawn(listener::run(
             api_listener,
             move |_| TowerToHyperService::new(router.clone()),
-            limits(people),
+            of_people,
             stopped.clone(),
         )),
     ];
@@ -156,9 +154,27 @@ async fn serve(config: Config, create: bool) -> Result<()> {
     for listener in listeners {
         let _ = listener.await; // a panic in a listener has been logged; the ledger is closed all the same
     }
-    let ended = tokio::task::spawn_blocking(move || workers.end()).await.context("end the workers")?;
-    let _ = fs::remove_file(Serving::path(&config.data)); // a stale one is harmless: its port answers nobody
-    ended
+    // Before the lock is let go: the next process writes its own. A stale one is harmless, its port answers nobody.
+    let _ = fs::remove_file(Serving::path(&config.data));
+    tokio::task::spawn_blocking(move || workers.end()).await.context("end the workers")?
+}
+
+/// How long the process that served before may go on listening.
+const HANDOVER: Duration = Duration::from_secs(30);
+
+/// Listens on an address. If it is that of the process that serves this folder now, waits until it lets go, so that the next
+/// process can be started as soon as this one is asked to stop. Anybody else's address is an error at once.
+async fn bind(address: SocketAddr, before: Option<&Serving>) -> Result<TcpListener> {
+    let began = Instant::now();
+    let handed_over = before.is_some_and(|before| before.intake == address || before.api == address);
+    loop {
+        match listener::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && handed_over && began.elapsed() < HANDOVER => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            other => return other.with_context(|| format!("listen on {address}")),
+        }
+    }
 }
 
 /// Files that the process needs for itself: ledger, index, followed files.

@@ -5,7 +5,6 @@
 
 mod api;
 mod common;
-mod crash;
 mod demo;
 mod explain;
 mod follow;
