@@ -82,7 +82,7 @@ impl TileStore {
     }
 
     /// Reads the partial file or, if it has been cleaned away, the full one.
-    fn read_either(&self, path: impl Fn(u64) -> PathBuf, width: u64) -> Result<(PathBuf, Vec<u8>), Error> {
+    pub(crate) fn read_either(&self, path: impl Fn(u64) -> PathBuf, width: u64) -> Result<(PathBuf, Vec<u8>), Error> {
         let wanted = self.dir.join(path(width));
         match self.disk.read(&wanted) {
             Err(error) if error.is_not_found() && width < WIDTH => {

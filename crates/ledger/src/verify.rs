@@ -3,6 +3,7 @@
 //! Works on our own folders and on those of other programs that write C2SP tlog-tiles (`checkpoint` and `tile/`). Trusts only
 //! the verifier keys, and a checkpoint that was kept elsewhere if one is given.
 
+mod parallel;
 mod small;
 mod store;
 mod tree;
@@ -99,6 +100,13 @@ impl Report {
             .filter(|trouble| trouble.outcome == Outcome::Refuted)
             .filter_map(|trouble| trouble.entry)
             .min()
+    }
+
+    /// Adds what was found in a part of the folder.
+    fn add(&mut self, mut part: Self) {
+        self.bytes += part.bytes;
+        self.fillers += part.fillers;
+        self.troubles.append(&mut part.troubles);
     }
 
     fn refute(&mut self, path: &Path, entry: Option<u64>, detail: impl Into<String>) {

@@ -1,13 +1,14 @@
 //! The parts of our own folders that other logs do not have, and files that nobody has asked for.
 
-use super::Check;
+use super::{Check, Report, parallel};
+use crate::durable::Disk;
 use crate::group::Group;
 use crate::journal::{Finding, Scan, scan_live};
 use crate::leaf::day_of;
 use crate::leaf::split_leaf;
 use crate::note::Checkpoint;
 use crate::payload::{Block, block_first, commitment, hex, reference_in};
-use crate::tiles::{WIDTH, bundle_path, split_bundle, tile_path, tile_width};
+use crate::tiles::{TileStore, WIDTH, bundle_path, split_bundle, tile_path, tile_width};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -72,58 +73,17 @@ impl Check {
             .filter(|path| path.starts_with(&dir) && path.extension().is_some_and(|ext| ext == "blk"))
             .cloned()
             .collect();
-        for path in paths {
-            let block = match self.read(&path) {
-                Ok(bytes) => Block::decode(&bytes),
-                Err(error) => {
-                    self.report.error(&path, None, &error);
-                    continue;
-                }
-            };
-            match block {
-                Ok(block) => self.block(&path, &block, groups, size, &mut found),
-                Err(detail) => {
-                    let entry = path.file_name().and_then(|name| block_first(&name.to_string_lossy()));
-                    self.report.refute(&path, entry, detail);
-                }
+        let reader = BlockReader { disk: &self.folder.disk, dir: &dir, tiles: &self.tiles, groups, size };
+        for (path, part) in paths.iter().zip(parallel::map(&paths, |path| reader.read(path))) {
+            // What could not be read stays a file that nobody has looked into.
+            if part.read {
+                self.files.insert(path.clone(), true);
             }
+            found.extend(part.found);
+            self.report.add(part.report);
         }
         self.report.payloads = found.len() as u64;
         found
-    }
-
-    fn block(&mut self, path: &Path, block: &Block, groups: &[Group], size: u64, found: &mut BTreeSet<u64>) {
-        let mut bundle: (u64, Vec<Vec<u8>>) = (u64::MAX, Vec::new());
-        let name = path.file_name().and_then(|name| block_first(&name.to_string_lossy()));
-        if name.is_none() || block.rows().first().map(|row| row.entry) != name {
-            self.report.refute(path, name, "its name is not that of its first entry");
-        }
-        let dir = self.folder.path("payload");
-        let place = path.strip_prefix(&dir).ok().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
-        for row in block.rows() {
-            let entry = row.entry;
-            let leaf = if entry < size {
-                let n = entry / WIDTH;
-                if bundle.0 != n {
-                    // Damage of the bundle itself is reported where the tree is checked.
-                    bundle = (n, self.tiles.bundle(n, tile_width(0, n, size)).unwrap_or_default());
-                }
-                usize::try_from(entry % WIDTH).ok().and_then(|at| bundle.1.get(at)).map(Vec::as_slice)
-            } else {
-                groups.iter().find_map(|group| group.leaf(entry))
-            };
-            match leaf {
-                Some(leaf) if commits(leaf, block.salted(row)) => {
-                    if lies_in(leaf, &place) {
-                        found.insert(entry);
-                    } else {
-                        self.report.refute(path, Some(entry), "it is not in the folder of its class and day");
-                    }
-                }
-                Some(_) => self.report.refute(path, Some(entry), "the payload is not the one that the entry names"),
-                None => {}
-            }
-        }
     }
 
     /// The journal's copy of a sealed entry must be the same; what is beyond is unsealed. Where entries are signed it always
@@ -220,6 +180,81 @@ fn has_its_width(path: &Path, bytes: &[u8]) -> bool {
 fn lies_in(leaf: &[u8], place: &Path) -> bool {
     let class = split_leaf(leaf).and_then(|(_, body)| reference_in(body)).map(|reference| reference.class);
     class.zip(day_of(leaf)).is_some_and(|(class, day)| Path::new(&class).join(day) == place)
+}
+
+/// Reads payload blocks, each by itself.
+struct BlockReader<'a> {
+    disk: &'a Disk,
+    /// The folder `payload`.
+    dir: &'a Path,
+    tiles: &'a TileStore,
+    groups: &'a [Group],
+    size: u64,
+}
+
+/// What a block's file says.
+#[derive(Default)]
+struct BlockPart {
+    read: bool,
+    report: Report,
+    /// Appends whose payload is in it, as their leaf says.
+    found: Vec<u64>,
+}
+
+impl BlockReader<'_> {
+    fn read(&self, path: &Path) -> BlockPart {
+        let mut part = BlockPart::default();
+        match self.disk.read(path) {
+            Ok(bytes) => {
+                part.read = true;
+                part.report.bytes = bytes.len() as u64;
+                match Block::decode(&bytes) {
+                    Ok(block) => self.compare(path, &block, &mut part),
+                    Err(detail) => {
+                        let entry = path.file_name().and_then(|name| block_first(&name.to_string_lossy()));
+                        part.report.refute(path, entry, detail);
+                    }
+                }
+            }
+            Err(error) => part.report.error(path, None, &error),
+        }
+        part
+    }
+
+    fn compare(&self, path: &Path, block: &Block, part: &mut BlockPart) {
+        let mut bundle: (u64, Vec<Vec<u8>>) = (u64::MAX, Vec::new());
+        let name = path.file_name().and_then(|name| block_first(&name.to_string_lossy()));
+        if name.is_none() || block.rows().first().map(|row| row.entry) != name {
+            part.report.refute(path, name, "its name is not that of its first entry");
+        }
+        let place = path.strip_prefix(self.dir).ok().and_then(Path::parent).unwrap_or(Path::new(""));
+        for row in block.rows() {
+            let entry = row.entry;
+            let leaf = if entry < self.size {
+                let n = entry / WIDTH;
+                if bundle.0 != n {
+                    // Damage of the bundle itself is reported where the tree is checked.
+                    bundle = (n, self.tiles.bundle(n, tile_width(0, n, self.size)).unwrap_or_default());
+                }
+                usize::try_from(entry % WIDTH).ok().and_then(|at| bundle.1.get(at)).map(Vec::as_slice)
+            } else {
+                self.groups.iter().find_map(|group| group.leaf(entry))
+            };
+            match leaf {
+                Some(leaf) if commits(leaf, block.salted(row)) => {
+                    if lies_in(leaf, place) {
+                        part.found.push(entry);
+                    } else {
+                        part.report.refute(path, Some(entry), "it is not in the folder of its class and day");
+                    }
+                }
+                Some(_) => {
+                    part.report.refute(path, Some(entry), "the payload is not the one that the entry names");
+                }
+                None => {}
+            }
+        }
+    }
 }
 
 fn commits(leaf: &[u8], salted: &[u8]) -> bool {

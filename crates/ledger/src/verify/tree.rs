@@ -1,14 +1,17 @@
 //! The tree: every entry, every tile, the root. This works on any log in the C2SP tlog-tiles layout.
 
-use super::{Check, Outcome, Report, Trouble};
+use super::{Check, Outcome, Report, Trouble, parallel};
 use crate::error::Error;
 use crate::leaf::split_leaf;
 use crate::merkle::{Hash, Tree, leaf_hash};
 use crate::note::Checkpoint;
 use crate::payload::reference_in;
-use crate::tiles::{WIDTH, bundle_path, split_bundle, split_prefix, tile_path, tile_width};
+use crate::tiles::{TileStore, WIDTH, bundle_path, split_bundle, split_prefix, tile_path, tile_width};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+/// Bundles that are read at once.
+const BATCH: usize = 64;
 
 impl Check {
     /// Rebuilds the tree from the entries and compares every tile and the root.
@@ -32,23 +35,25 @@ impl Check {
             }
         };
         check_kept(&tree, &mut self.report);
-        for n in 0..checkpoint.size.div_ceil(WIDTH) {
-            let width = tile_width(0, n, checkpoint.size);
-            let (entries, hashes) = self.bundle_and_tile(n, width, &mut damaged);
-            for i in 0..usize::try_from(width).expect("at most 256") {
-                let index = n * WIDTH + i as u64;
-                let from_entry = entries.get(i).map(|entry| leaf_hash(entry));
-                let from_tile = hashes.get(i).copied();
+        let tiles = self.tiles.clone();
+        let reader = BundleReader { tiles: &tiles, size: checkpoint.size, payloads, ours };
+        let bundles: Vec<u64> = (0..checkpoint.size.div_ceil(WIDTH)).collect();
+        // In batches, so that what was read and waits for its turn stays small.
+        for mut part in bundles.chunks(BATCH).flat_map(|batch| parallel::map(batch, |n| reader.read(*n))) {
+            self.files.extend(part.seen.map(|path| (path, true)));
+            self.report.add(part.report);
+            damaged.append(&mut part.damaged);
+            for i in 0..part.width {
+                let index = part.n * WIDTH + i as u64;
+                let (from_entry, from_tile) = (part.entries.get(i).copied(), part.tile.get(i).copied());
                 if let (Some(a), Some(b)) = (from_entry, from_tile) {
                     if a != b {
-                        first_difference.get_or_insert((index, self.tiles.dir.join(bundle_path(n, width))));
+                        let path = bundle_path(part.n, part.width as u64);
+                        first_difference.get_or_insert((index, self.tiles.dir.join(path)));
                         self.report.damaged += 1;
                     }
                 } else {
                     self.report.damaged += u64::from(from_entry.is_none());
-                }
-                if ours && let Some(entry) = entries.get(i) {
-                    self.leaf(index, entry, payloads);
                 }
                 // With neither there is nothing to hash; the root will differ.
                 let hash = from_entry.or(from_tile).unwrap_or_default();
@@ -88,46 +93,6 @@ impl Check {
             _ => {}
         }
         self.report.verified = if root_fits { checkpoint.size - self.report.damaged } else { 0 };
-    }
-
-    /// Entries of a bundle and hashes of its tile; what cannot be read is shorter and reported.
-    fn bundle_and_tile(&mut self, n: u64, width: u64, damaged: &mut Vec<Trouble>) -> (Vec<Vec<u8>>, Vec<Hash>) {
-        let (path, content) = self.read_either(|width| bundle_path(n, width), width);
-        let tile = self.tiles.tile(0, n, width).unwrap_or_default();
-        let wanted = usize::try_from(width).expect("at most 256");
-        let entries = match content {
-            Err(error) => {
-                let outcome = if error.is_not_found() { Outcome::Refuted } else { Outcome::CouldNotCheck };
-                damaged.push(Trouble {
-                    outcome,
-                    path: path.clone(),
-                    detail: error.to_string(),
-                    entry: Some(n * WIDTH),
-                });
-                Vec::new()
-            }
-            Ok(bytes) => {
-                let exact = path.ends_with(bundle_path(n, width));
-                let entries = split_prefix(&bytes);
-                if split_bundle(&bytes).is_none() || entries.len() < wanted || (exact && entries.len() > wanted) {
-                    // Lengths that do not fit: the first entry whose hash is wrong is where it begins.
-                    let at = entries
-                        .iter()
-                        .zip(&tile)
-                        .position(|(entry, hash)| leaf_hash(entry) != *hash)
-                        .unwrap_or(entries.len());
-                    let detail = format!("its lengths do not make {width} entries");
-                    damaged.push(Trouble {
-                        outcome: Outcome::Refuted,
-                        path: path.clone(),
-                        detail,
-                        entry: Some(n * WIDTH + at.min(wanted - 1) as u64),
-                    });
-                }
-                entries.into_iter().take(wanted).map(<[u8]>::to_vec).collect()
-            }
-        };
-        (entries, tile)
     }
 
     /// The partial file, or the full one if the partial was cleaned away.
@@ -173,22 +138,92 @@ impl Check {
             Err(error) => self.report.error(&path, None, &error),
         }
     }
+}
+
+/// Reads bundles and their tiles, each by itself.
+struct BundleReader<'a> {
+    tiles: &'a TileStore,
+    size: u64,
+    /// Appends whose payload is here.
+    payloads: &'a BTreeSet<u64>,
+    ours: bool,
+}
+
+/// What a bundle's file and its tile say. What cannot be read is shorter.
+struct BundlePart {
+    n: u64,
+    width: usize,
+    /// The bundle's file, if it could be read.
+    seen: Option<PathBuf>,
+    /// Hashes of the entries.
+    entries: Vec<Hash>,
+    /// Hashes in the tile.
+    tile: Vec<Hash>,
+    /// What the leaves say about themselves.
+    report: Report,
+    damaged: Vec<Trouble>,
+}
+
+impl BundleReader<'_> {
+    fn read(&self, n: u64) -> BundlePart {
+        let width = tile_width(0, n, self.size);
+        let tile = self.tiles.tile(0, n, width).unwrap_or_default();
+        let wanted = usize::try_from(width).expect("at most 256");
+        let (entries, report, damaged) = (Vec::new(), Report::default(), Vec::new());
+        let mut part = BundlePart { n, width: wanted, seen: None, entries, tile, report, damaged };
+        let exact = self.tiles.dir.join(bundle_path(n, width));
+        match self.tiles.read_either(|width| bundle_path(n, width), width) {
+            Err(error) => {
+                let outcome = if error.is_not_found() { Outcome::Refuted } else { Outcome::CouldNotCheck };
+                let (detail, entry) = (error.to_string(), Some(n * WIDTH));
+                part.damaged.push(Trouble { outcome, path: exact, detail, entry });
+            }
+            Ok((path, bytes)) => {
+                part.report.bytes = bytes.len() as u64;
+                self.entries(&bytes, &path, path == exact, &mut part);
+                part.seen = Some(path);
+            }
+        }
+        part
+    }
+
+    fn entries(&self, bytes: &[u8], path: &Path, exact: bool, part: &mut BundlePart) {
+        let (n, wanted) = (part.n, part.width);
+        let entries = split_prefix(bytes);
+        part.entries = entries.iter().take(wanted).map(|entry| leaf_hash(entry)).collect();
+        if split_bundle(bytes).is_none() || entries.len() < wanted || (exact && entries.len() > wanted) {
+            // Lengths that do not fit: the first entry whose hash is wrong is where it begins.
+            let wrong = part.entries.iter().zip(&part.tile).position(|(entry, hash)| entry != hash);
+            let at = wrong.unwrap_or(entries.len()).min(wanted - 1);
+            part.damaged.push(Trouble {
+                outcome: Outcome::Refuted,
+                path: path.to_owned(),
+                detail: format!("its lengths do not make {wanted} entries"),
+                entry: Some(n * WIDTH + at as u64),
+            });
+        }
+        if self.ours {
+            for (index, entry) in (n * WIDTH..).zip(entries.into_iter().take(wanted)) {
+                self.leaf(index, entry, &mut part.report);
+            }
+        }
+    }
 
     /// What a leaf of ours says about itself.
-    fn leaf(&mut self, index: u64, leaf: &[u8], payloads: &BTreeSet<u64>) {
+    fn leaf(&self, index: u64, leaf: &[u8], report: &mut Report) {
         let n = index / WIDTH;
         let path = || bundle_path(n, WIDTH);
         let Some((stamp, body)) = split_leaf(leaf) else {
-            return self.report.refute(&path(), Some(index), "it is not a stamp and a body");
+            return report.refute(&path(), Some(index), "it is not a stamp and a body");
         };
         if stamp.index() != index {
-            self.report.refute(&path(), Some(index), format!("its stamp is that of entry {}", stamp.index()));
+            report.refute(&path(), Some(index), format!("its stamp is that of entry {}", stamp.index()));
         }
         if body == b"null" {
-            self.report.fillers += 1;
+            report.fillers += 1;
         }
-        if reference_in(body).is_some() && !payloads.contains(&stamp.append) {
-            self.report.refute(&path(), Some(index), "its payload is not here, and no entry says that it was deleted");
+        if reference_in(body).is_some() && !self.payloads.contains(&stamp.append) {
+            report.refute(&path(), Some(index), "its payload is not here, and no entry says that it was deleted");
         }
     }
 }
