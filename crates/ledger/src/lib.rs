@@ -8,7 +8,8 @@
 //! (`head`). The keeper's thread makes the next journal segment ahead and watches the space on disk (`keeper`).
 //!
 //! After a crash only the tail is read again (`recover`); if what was signed last is lost, [`accept_rollback`] keeps what is
-//! there and goes on under a new name (`salvage`). Anybody can read a folder ([`Reader`]), take proofs from it (`proof`),
+//! there and goes on under a new name (`salvage`). What others say about a checkpoint is read and checked, not asked for, here:
+//! cosignatures of witnesses (`cosignature`) and which of them are enough (`policy`). Anybody can read a folder ([`Reader`]), take proofs from it (`proof`),
 //! and check every byte of it ([`verify`]).
 //!
 //! All writing to disk goes through `durable`, which has a simulated double, so that power cuts can be played. Formats are in
@@ -16,6 +17,7 @@
 
 mod blocks;
 mod config;
+mod cosignature;
 mod durable;
 mod error;
 mod group;
@@ -28,6 +30,7 @@ mod merkle;
 mod note;
 mod notice;
 mod payload;
+mod policy;
 mod proof;
 mod read;
 mod recover;
@@ -40,6 +43,7 @@ mod verify;
 mod writer;
 
 pub use config::{Clock, Config, Limits, ManualClock};
+pub use cosignature::{WitnessKey, add_checkpoint, with_cosignatures};
 pub use durable::{Disk, Space};
 pub use error::{AppendError, Busy, Error};
 pub use group::Position;
@@ -49,9 +53,10 @@ pub use merkle::{Hash, Tree, empty_root, leaf_hash, node_hash, verify_consistenc
 pub use note::{Checkpoint, Vkey};
 pub use notice::Notice;
 pub use payload::{Payload, PayloadRef, reference_in};
+pub use policy::{Cosigned, Policy, Witness};
 pub use proof::verify_tlog_proof;
 pub use read::Reader;
 pub use salvage::accept_rollback;
 pub use shared::{Done, Lane, Receipt, SpaceLevel};
 pub use simulated::{Fault, SimDisk};
-pub use verify::{Outcome, Report, Trouble, VerifyOptions, verify};
+pub use verify::{Outcome, Report, Trouble, VerifyOptions, Witnessed, verify};

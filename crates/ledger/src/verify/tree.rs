@@ -8,30 +8,28 @@ use crate::note::Checkpoint;
 use crate::payload::reference_in;
 use crate::tiles::{WIDTH, bundle_path, split_bundle, tile_path, tile_width};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 impl Check {
     /// Rebuilds the tree from the entries and compares every tile and the root.
     pub(super) fn tree(
         &mut self,
         checkpoint: &Checkpoint,
-        kept: Option<&Checkpoint>,
+        contained: &[(PathBuf, Checkpoint)],
         payloads: &BTreeSet<u64>,
         ours: bool,
     ) {
         let mut tree = Tree::default();
         let mut first_difference: Option<(u64, PathBuf)> = None;
         let mut damaged: Vec<Trouble> = Vec::new();
-        let check_kept = |tree: &Tree, report: &mut Report| {
-            if let Some(kept) = kept.filter(|kept| kept.size == tree.size() && kept.root != tree.root()) {
-                report.refute(
-                    Path::new("kept checkpoint"),
-                    None,
-                    format!("the log here had another root at size {}", kept.size),
-                );
+        let check_contained = |tree: &Tree, report: &mut Report| {
+            for (path, other) in contained.iter().filter(|(_, other)| other.size == tree.size()) {
+                if other.root != tree.root() {
+                    report.refute(path, None, format!("the log here had another root at size {}", other.size));
+                }
             }
         };
-        check_kept(&tree, &mut self.report);
+        check_contained(&tree, &mut self.report);
         for n in 0..checkpoint.size.div_ceil(WIDTH) {
             let width = tile_width(0, n, checkpoint.size);
             let (entries, hashes) = self.bundle_and_tile(n, width, &mut damaged);
@@ -57,7 +55,7 @@ impl Check {
                 for (level, n, hashes) in full {
                     self.compare(level, n, &hashes);
                 }
-                check_kept(&tree, &mut self.report);
+                check_contained(&tree, &mut self.report);
             }
         }
         let edge: Vec<(u8, Vec<Hash>)> = tree
