@@ -246,7 +246,11 @@ pub struct Verify {
     /// A checkpoint kept elsewhere: the ledger must contain it.
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
-    /// Public key (vkey, or a file that holds it) [default: the ledger's own].
+    /// Policy (C2SP tlog-policy): its quorum of witnesses must have cosigned a checkpoint that the ledger contains. Its logs'
+    /// keys are used unless --vkey is given.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Public key (vkey, or a file that holds it) [default: the policy's, or the ledger's own].
     #[arg(long, value_name = "VKEY")]
     pub vkey: Option<String>,
     /// How to print.

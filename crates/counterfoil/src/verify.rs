@@ -23,6 +23,9 @@ pub struct Verified {
     pub origin: Option<String>,
     /// Entries in the checkpoint.
     pub size: Option<u64>,
+    /// What the policy's witnesses vouch for; absent without a policy, or when its quorum is not shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witnessed: Option<Witnessed>,
     /// Entries that the checkpoint proves.
     pub verified: u64,
     /// Payloads that fit their commitment.
@@ -41,6 +44,24 @@ pub struct Verified {
     pub report: String,
 }
 
+/// The newest checkpoint that has the policy's quorum.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Witnessed {
+    /// Entries in it; later ones are not witnessed.
+    pub size: u64,
+    /// Who has cosigned it.
+    pub by: Vec<Cosigner>,
+}
+
+/// One cosignature.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Cosigner {
+    /// The witness's name in the policy.
+    pub witness: String,
+    /// When it had seen no larger tree, in Unix seconds.
+    pub time: u64,
+}
+
 impl Verified {
     /// 0 verified, 1 refuted, 2 could not check.
     pub fn exit_code(&self) -> ExitCode {
@@ -53,7 +74,7 @@ impl Verified {
 }
 
 /// Verifies a data folder, a ledger folder, or a folder of any C2SP tlog-tiles log.
-pub fn check(given: &Path, checkpoint: Option<&Path>, vkey: Option<&str>) -> Result<Verified> {
+pub fn check(given: &Path, checkpoint: Option<&Path>, vkey: Option<&str>, policy: Option<&Path>) -> Result<Verified> {
     let folder = if given.join("ledger").join("checkpoint").exists() { given.join("ledger") } else { given.to_owned() };
     if !folder.exists() {
         bail!("{} does not exist; name the folder with --data DIR", folder.display());
@@ -63,7 +84,8 @@ pub fn check(given: &Path, checkpoint: Option<&Path>, vkey: Option<&str>) -> Res
         .transpose()?;
     let kept_size = kept.as_deref().map(|note| foreign(note, &folder)).transpose()?;
     let vkeys = vkey.map(key).transpose()?.into_iter().collect();
-    let report = ledger::verify(&folder, &VerifyOptions { vkeys, kept, ..VerifyOptions::default() });
+    let policy = policy.map(crate::publish::read_policy).transpose()?;
+    let report = ledger::verify(&folder, &VerifyOptions { vkeys, kept, policy, ..VerifyOptions::default() });
     let outcome = match report.outcome() {
         Outcome::Verified => "verified",
         Outcome::Refuted => "refuted",
@@ -73,6 +95,10 @@ pub fn check(given: &Path, checkpoint: Option<&Path>, vkey: Option<&str>) -> Res
         outcome: outcome.into(),
         origin: report.checkpoint.as_ref().map(|c| c.origin.clone()),
         size: report.checkpoint.as_ref().map(|c| c.size),
+        witnessed: report.witnessed.as_ref().map(|of| Witnessed {
+            size: of.size,
+            by: of.by.iter().map(|(witness, time)| Cosigner { witness: witness.clone(), time: *time }).collect(),
+        }),
         verified: report.verified,
         payloads: report.payloads,
         pruned: report.pruned,

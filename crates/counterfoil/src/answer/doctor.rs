@@ -1,7 +1,7 @@
 //! `doctor`: what each source can and cannot show.
 
 use super::{DoctorAnswer, View};
-use crate::{problem::Problem, sources};
+use crate::{problem::Problem, publish::outside::Witnessing, sources};
 
 /// A line per source.
 pub fn answer(view: &View) -> Result<DoctorAnswer, Problem> {
@@ -13,7 +13,8 @@ pub fn answer(view: &View) -> Result<DoctorAnswer, Problem> {
         sealed: view.log.sealed(),
         origin: view.log.origin(),
         free_bytes,
-        witnesses: Vec::new(),
+        witness: view.outside.as_ref().map_or(Witnessing::Unknown, |outside| outside.witnessing()),
+        published: view.outside.as_ref().map_or_else(Vec::new, |outside| outside.places()),
         through,
     })
 }

@@ -13,3 +13,4 @@ mod intake;
 mod nginx;
 mod published;
 mod tidy;
+mod witness;
