@@ -1,4 +1,4 @@
-//! Handing checkpoints out: to witnesses, who cosign them, and to places that keep them.
+//! Handing checkpoints out: to witnesses, who cosign them, to places that keep them, and to a time-stamping authority.
 //!
 //! Whoever holds the folder and the key can rewrite both; what somebody else holds they cannot. One thread does this, beside
 //! everything else: it looks at the ledger's latest checkpoint and nothing waits for it. Only the newest checkpoint is handed
@@ -8,7 +8,9 @@
 pub mod http;
 pub mod outside;
 pub mod pace;
+pub mod s3;
 pub mod target;
+pub mod timestamp;
 pub mod witness;
 
 use std::{
@@ -28,6 +30,7 @@ use http::Http;
 use outside::{Kind, Outside, Turn};
 use pace::Pace;
 use target::Target;
+use timestamp::Timestamps;
 use witness::Witnesses;
 
 /// Time between two looks at the latest checkpoint.
@@ -110,11 +113,16 @@ impl Publisher {
                 Some(Witnesses::new(policy, &config.witness, cosigned_path(&config.data), outside))
             }
         };
-        let every = Duration::from_secs(config.publish.every_seconds);
-        let mut hands = Vec::new();
-        for target in Target::all(&config.publish)? {
+        let hand = |target: Target, seconds: u64| {
+            let every = Duration::from_secs(seconds);
             let line = outside.add(target.kind(), target.name(), every * LATE);
-            hands.push(Hand { target, pace: Pace::new(every), line });
+            Hand { target, pace: Pace::new(every), line }
+        };
+        let targets = Target::all(&config.publish)?.into_iter();
+        let mut hands: Vec<Hand> = targets.map(|target| hand(target, config.publish.every_seconds)).collect();
+        if let Some(url) = &config.timestamp.url {
+            let target = Target::Timestamp(Timestamps::new(url, &config.data));
+            hands.push(hand(target, config.timestamp.every_seconds));
         }
         if witnesses.is_none() && hands.is_empty() {
             return Ok(None);

@@ -24,6 +24,10 @@ pub enum Kind {
     Folder,
     /// An HTTP server.
     Http,
+    /// An S3 object store.
+    S3,
+    /// A time-stamping authority.
+    Timestamp,
 }
 
 impl Kind {
@@ -34,6 +38,8 @@ impl Kind {
             Self::Witness => "witness",
             Self::Folder => "folder",
             Self::Http => "http",
+            Self::S3 => "s3",
+            Self::Timestamp => "timestamp",
         }
     }
 }

@@ -6,11 +6,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use chrono::DateTime;
 use http::Request;
 use ledger::Disk;
 
-use super::{Latest, Trouble, http::Http, outside::Kind};
-use crate::config::publish::{HttpTarget, Method, Publish};
+use super::{Latest, Trouble, http::Http, outside::Kind, s3::S3, timestamp::Timestamps};
+use crate::{
+    config::publish::{HttpTarget, Method, Publish},
+    intake::now,
+};
 
 /// A place.
 #[derive(Debug)]
@@ -19,10 +23,14 @@ pub enum Target {
     Folder(String, PathBuf),
     /// An HTTP server.
     Http(HttpTarget, Option<String>),
+    /// An S3 object store.
+    S3(Box<S3>),
+    /// A time-stamping authority, whose answers are kept here.
+    Timestamp(Timestamps),
 }
 
 impl Target {
-    /// Every place that is configured, secrets read.
+    /// Every place that keeps checkpoints as configured, secrets read.
     pub fn all(config: &Publish) -> Result<Vec<Self>> {
         let mut all = Vec::new();
         for of in &config.folder {
@@ -32,6 +40,9 @@ impl Target {
             let token = of.token_file.as_deref().map(secret).transpose();
             all.push(Self::Http(of.clone(), token.with_context(|| format!("publish.http {:?}", of.name))?));
         }
+        for of in &config.s3 {
+            all.push(Self::S3(Box::new(S3::new(of).with_context(|| format!("publish.s3 {:?}", of.name))?)));
+        }
         Ok(all)
     }
 
@@ -40,6 +51,8 @@ impl Target {
         match self {
             Self::Folder(..) => Kind::Folder,
             Self::Http(..) => Kind::Http,
+            Self::S3(..) => Kind::S3,
+            Self::Timestamp(..) => Kind::Timestamp,
         }
     }
 
@@ -48,6 +61,8 @@ impl Target {
         match self {
             Self::Folder(name, _) => name,
             Self::Http(of, _) => &of.name,
+            Self::S3(of) => of.name(),
+            Self::Timestamp(_) => "authority",
         }
     }
 
@@ -56,6 +71,8 @@ impl Target {
         match self {
             Self::Folder(_, path) => into_folder(path, latest),
             Self::Http(of, token) => to_server(http, of, token.as_deref(), latest, patience),
+            Self::S3(of) => of.hand(http, latest, DateTime::from_timestamp_nanos(now().0), patience),
+            Self::Timestamp(of) => of.hand(http, latest, patience),
         }
     }
 }
@@ -123,5 +140,28 @@ fn to_server(
             if there.is_success() { is_same(&latest.note, &there.body) } else { Err(answer.refused()) }
         }
         _ => Err(answer.refused()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(root: &str, signature: &str) -> Latest {
+        Latest { note: format!("a/log\n5\n{root}\n\n{signature}\n").into(), size: 5 }
+    }
+
+    #[test]
+    fn what_is_in_a_folder_already_is_left_alone_and_must_be_the_same_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, cosigned, other) = (note("AAAA", "one"), note("AAAA", "one\ntwo"), note("BBBB", "one"));
+        assert_eq!(into_folder(folder.path(), &first), Ok(()));
+        assert_eq!(into_folder(folder.path(), &cosigned), Ok(()));
+        assert_eq!(into_folder(folder.path(), &other).unwrap_err().reason, "exists");
+        let path = folder.path().join("a_log/checkpoint-00000000000000000005");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), &*first.note);
+        std::fs::write(&path, "something").unwrap();
+        assert_eq!(into_folder(folder.path(), &first).unwrap_err().reason, "exists");
+        assert_eq!(into_folder(&folder.path().join("not mounted"), &first).unwrap_err().reason, "disk");
     }
 }

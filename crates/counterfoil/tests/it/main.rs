@@ -11,6 +11,8 @@ mod explain;
 mod follow;
 mod intake;
 mod nginx;
+mod peer;
+mod publish;
 mod published;
 mod tidy;
 mod witness;

@@ -3,11 +3,9 @@
 //! somebody else's witness (tests/interop).
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex},
-    thread,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -16,7 +14,10 @@ use ledger::{Checkpoint, Hash, Vkey, empty_root, verify_consistency};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::common::{Server, program};
+use crate::{
+    common::{Server, program},
+    peer::{self, Answer, ledger, said},
+};
 
 /// What the witness remembers, and how it behaves.
 struct State {
@@ -62,23 +63,18 @@ fn key() -> (Vec<u8>, [u8; 4]) {
 impl Witness {
     /// Knows one log.
     fn start(log: Vkey, mode: Mode) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let state = State { size: 0, root: empty_root(), answered: Vec::new(), mode };
         let state = Arc::new(Mutex::new(state));
         let (key, id) = key();
         let vkey = format!("{NAME}+{:08x}+{}", u32::from_be_bytes(id), BASE64_STANDARD.encode(key));
-        let address = listener.local_addr().unwrap();
-        let shared = Arc::clone(&state);
-        // Ends with the process of the test.
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (state, log) = (Arc::clone(&shared), log.clone());
-                if state.lock().unwrap().mode == Mode::Absent {
-                    continue;
-                }
-                thread::spawn(move || answer(stream.unwrap(), &state, &log));
-            }
-        });
+        let (home, shared) = (Arc::clone(&state), Arc::clone(&state));
+        let address = peer::listen(
+            move || home.lock().unwrap().mode != Mode::Absent,
+            move |request| {
+                assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/add-checkpoint"));
+                judge(std::str::from_utf8(&request.body).unwrap(), &mut shared.lock().unwrap(), &log)
+            },
+        );
         Self { address, vkey, state }
     }
 
@@ -94,45 +90,8 @@ impl Witness {
     }
 }
 
-/// Serves one connection, request after request.
-fn answer(mut stream: TcpStream, state: &Mutex<State>, log: &Vkey) {
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let head = loop {
-            if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
-                break end + 4;
-            }
-            match stream.read(&mut buffer) {
-                Ok(0) | Err(_) => return,
-                Ok(n) => bytes.extend_from_slice(&buffer[..n]),
-            }
-        };
-        let text = String::from_utf8(bytes[..head].to_vec()).unwrap().to_ascii_lowercase();
-        assert!(text.starts_with("post /add-checkpoint http/1.1\r\n"), "{text}");
-        let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-        let end = head + length.parse::<usize>().unwrap();
-        while bytes.len() < end {
-            let n = stream.read(&mut buffer).unwrap();
-            bytes.extend_from_slice(&buffer[..n]);
-        }
-        let body = String::from_utf8(bytes[head..end].to_vec()).unwrap();
-        bytes.drain(..end);
-        let Some((status, kind, said)) = judge(&body, &mut state.lock().unwrap(), log) else {
-            // Kept open, and nothing is ever said.
-            let _ = stream.read(&mut buffer);
-            return;
-        };
-        let length = said.len();
-        let answer = format!("HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{said}");
-        if stream.write_all(answer.as_bytes()).is_err() {
-            return;
-        }
-    }
-}
-
 /// The rules of C2SP tlog-witness, in its order.
-fn judge(body: &str, state: &mut State, log: &Vkey) -> Option<(u16, &'static str, String)> {
+fn judge(body: &str, state: &mut State, log: &Vkey) -> Option<Answer> {
     const PLAIN: &str = "text/plain; charset=utf-8";
     let (proof, note) = body.split_once("\n\n").unwrap();
     let mut lines = proof.lines();
@@ -167,16 +126,7 @@ fn judge(body: &str, state: &mut State, log: &Vkey) -> Option<(u16, &'static str
         }
     };
     state.answered.push(status);
-    Some((status, kind, said))
-}
-
-/// A ledger that nobody serves yet, and its key.
-fn ledger(folder: &Path) -> (std::path::PathBuf, Vkey) {
-    let data = folder.join("data");
-    let made = program().args(["init", "--origin", "log.example/it", "--data"]).arg(&data).output().unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let line = std::fs::read_to_string(data.join("ledger/keys/vkeys")).unwrap();
-    (data, line.trim_end().rsplit(' ').next().unwrap().parse().unwrap())
+    Some((status, kind, said.into_bytes()))
 }
 
 fn start(data: &Path, policy: &str) -> Server {
@@ -191,17 +141,6 @@ fn start(data: &Path, policy: &str) -> Server {
 fn verify(data: &Path, policy: &str) -> (Option<i32>, Value) {
     let run = program().args(["verify", "-o", "json", "--policy", policy, "--data"]).arg(data).output().unwrap();
     (run.status.code(), serde_json::from_slice(&run.stdout).unwrap())
-}
-
-/// Own entries about witnesses so far, oldest first.
-fn said(server: &Server) -> Vec<String> {
-    server.settled();
-    let size = server.get("/api/v1/doctor").1["through"]["ledger"].as_u64().unwrap();
-    let of = |index| {
-        let fact = server.get(&format!("/api/v1/entries/{index}")).1["body"]["fact"]["ledger"].clone();
-        fact["what"].as_str().map(str::to_owned)
-    };
-    (0..size).filter_map(of).collect()
 }
 
 fn is(state: &str) -> impl Fn(&Value) -> bool {
