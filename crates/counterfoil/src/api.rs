@@ -217,13 +217,18 @@ async fn entry(State(api): Shared, Path(index): Path<String>) -> Result<Response
     Ok(Json(answer::EntryAnswer { entry: shown, through }).into_response())
 }
 
-/// The proof of an acknowledged entry waits for the seal that covers it; it is never "not found".
+/// The proof of an acknowledged entry: in the cosigned checkpoint where that covers it, otherwise in the log's own newest one.
+/// It waits for the seal that covers it; it is never "not found".
 async fn proof(State(api): Shared, Path(index): Path<String>) -> Result<Response, Problem> {
     let (log, index) = (api.log()?, index_of(&index)?);
+    let cosigned = api.outside.cosigned().filter(|of| of.size > index);
     let proof = move || {
         if let Log::Open(ledger) = &log {
             if index >= ledger.size() {
                 return Err(answer::no_entry(index, ledger.size()));
+            }
+            if let Some(cosigned) = cosigned {
+                return ledger.tlog_proof_in(index, &cosigned.note).map_err(|error| answer::ledger_problem(&error));
             }
             ledger.wait_sealed(index, SEAL_WAIT);
         }
@@ -283,6 +288,7 @@ async fn ready(State(api): Shared) -> Result<&'static str, Problem> {
 async fn metrics(State(api): Shared) -> Response {
     if let Some(ledger) = api.desk.ledger() {
         api.desk.metrics.ledger_entries.set(ledger.size());
+        api.outside.newest(Log::Open(Arc::clone(ledger)).sealed(), now());
         api.outside.measure(&api.desk.metrics, now());
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

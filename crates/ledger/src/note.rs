@@ -246,6 +246,14 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// What a note says, its signatures not verified.
+    ///
+    /// # Errors
+    /// [`Error::BadNote`]: not a checkpoint.
+    pub fn parse(note: &str) -> Result<Self, Error> {
+        Self::parse_text(split_note(note)?.0).ok_or_else(|| bad_note("not the lines origin, size, root"))
+    }
+
     fn parse_text(text: &str) -> Option<Self> {
         let mut lines = text.strip_suffix('\n')?.split('\n');
         let (origin, size, root) = (lines.next()?, lines.next()?, lines.next()?);

@@ -149,7 +149,8 @@ impl Outside {
         state.lines.len() - 1
     }
 
-    /// There is a checkpoint of this size: whoever has a smaller one is late from now on.
+    /// There is a checkpoint of this size: whoever has a smaller one is late from now on. Those who ask say it too, so that a
+    /// thread that hands nothing out any more cannot look like one that has nothing to hand out.
     pub fn newest(&self, size: u64, now: Time) {
         for line in &mut self.state().lines {
             if line.place.size < Some(size) {
@@ -197,7 +198,6 @@ impl Outside {
         let mut turns = Vec::new();
         for line in &mut self.state().lines {
             let late = line.is_late(now);
-            line.place.behind = late;
             let news = line.told.map_or(late || line.place.size.is_some(), |told| told != late);
             if !news {
                 continue;
@@ -218,23 +218,20 @@ impl Outside {
     }
 
     /// Every place except the quorum, in the order of the configuration.
-    pub fn places(&self) -> Vec<Place> {
-        self.state()
-            .lines
-            .iter()
-            .filter(|line| line.place.kind != Kind::Quorum)
-            .map(|line| line.place.clone())
-            .collect()
+    pub fn places(&self, now: Time) -> Vec<Place> {
+        let state = self.state();
+        let places = state.lines.iter().filter(|line| line.place.kind != Kind::Quorum);
+        places.map(|line| Place { behind: line.is_late(now), ..line.place.clone() }).collect()
     }
 
     /// Whether the quorum has seen what there is.
-    pub fn witnessing(&self) -> Witnessing {
+    pub fn witnessing(&self, now: Time) -> Witnessing {
         let state = self.state();
         let Some(line) = state.lines.iter().find(|line| line.place.kind == Kind::Quorum) else {
             return Witnessing::NotConfigured;
         };
         match (line.place.size, line.place.since) {
-            (size, Some(since)) if line.place.behind => Witnessing::Unwitnessed { size, since },
+            (size, Some(since)) if line.is_late(now) => Witnessing::Unwitnessed { size, since },
             (Some(size), _) => Witnessing::Witnessed { size },
             (None, _) => Witnessing::Unknown,
         }
@@ -278,25 +275,25 @@ mod tests {
     #[test]
     fn not_configured_unknown_witnessed_and_unwitnessed_are_four_things() {
         let outside = Outside::default();
-        assert_eq!(outside.witnessing(), Witnessing::NotConfigured);
+        assert_eq!(outside.witnessing(at(99)), Witnessing::NotConfigured);
         let line = outside.add(Kind::Quorum, "policy", Duration::from_mins(1));
-        assert_eq!(outside.witnessing(), Witnessing::Unknown);
+        assert_eq!(outside.witnessing(at(99)), Witnessing::Unknown);
         outside.newest(5, at(100));
-        assert_eq!((outside.turns(at(160)), outside.witnessing()), (vec![], Witnessing::Unknown));
+        assert_eq!((outside.turns(at(160)), outside.witnessing(at(160))), (vec![], Witnessing::Unknown));
         outside.tried(line, 5, Err(Trouble::new("unreachable", "nobody there")));
         let turn = outside.turns(at(161)).pop().unwrap();
         assert_eq!((turn.behind, turn.size, turn.since, turn.reason), (true, 0, Some(at(100)), Some("unreachable")));
-        assert_eq!(outside.witnessing(), Witnessing::Unwitnessed { size: None, since: at(100) });
+        assert_eq!(outside.witnessing(at(161)), Witnessing::Unwitnessed { size: None, since: at(100) });
         assert_eq!(outside.turns(at(162)), vec![], "said once");
         outside.keep_cosigned(line, latest(5));
         assert!(!outside.turns(at(163))[0].behind);
-        assert_eq!(outside.witnessing(), Witnessing::Witnessed { size: 5 });
+        assert_eq!(outside.witnessing(at(163)), Witnessing::Witnessed { size: 5 });
         // What is newer is not witnessed yet, which is nothing to be told about before its time.
         outside.newest(7, at(200));
         outside.newest(9, at(230));
-        assert_eq!((outside.turns(at(260)), outside.witnessing()), (vec![], Witnessing::Witnessed { size: 5 }));
+        assert_eq!((outside.turns(at(260)), outside.witnessing(at(260))), (vec![], Witnessing::Witnessed { size: 5 }));
         assert!(outside.turns(at(261))[0].behind);
-        assert_eq!(outside.witnessing(), Witnessing::Unwitnessed { size: Some(5), since: at(200) });
+        assert_eq!(outside.witnessing(at(261)), Witnessing::Unwitnessed { size: Some(5), since: at(200) });
         assert_eq!(outside.cosigned().unwrap().size, 5);
         outside.keep_cosigned(line, latest(9));
         assert_eq!(outside.cosigned().unwrap().size, 9);
@@ -324,6 +321,6 @@ mod tests {
             assert!(text.contains(line), "{line}: {text}");
         }
         assert!(!text.contains("to=\"quorum\""), "{text}");
-        assert_eq!(outside.witnessing(), Witnessing::NotConfigured);
+        assert_eq!(outside.witnessing(at(30)), Witnessing::NotConfigured);
     }
 }

@@ -163,6 +163,11 @@ fn checkpoints_are_cosigned_served_kept_and_verified_with_the_policy_alone() {
     assert!(!served.as_str().unwrap().contains("stranger"), "{served}");
     let (_, own) = server.get("/api/v1/checkpoint");
     assert!(own.as_str().is_some_and(|own| own.starts_with("log.example/it\n") && !own.contains(NAME)), "{own}");
+    let (_, proof) = server.get("/api/v1/entries/0/proof");
+    let leaf = ledger::Reader::open(&data).unwrap().entry(0).unwrap().unwrap();
+    let proof = proof.as_str().unwrap();
+    assert!(proof.contains(NAME), "a proof brings the cosignatures: {proof}");
+    assert_eq!(ledger::verify_tlog_proof(proof, &leaf, [&log]).unwrap().0, 0);
     assert!(said(&server).contains(&"witnessed".to_owned()));
     let metrics = server.get("/metrics").1.as_str().unwrap().to_owned();
     assert!(metrics.contains("counterfoil_publish_behind_seconds{to=\"quorum\"}"), "{metrics}");
