@@ -74,7 +74,9 @@ fn outside(out: &mut String, answer: &DoctorAnswer) {
             };
             format!("{}{fix}", paint(BAD, none))
         }
-        Witnessing::Unknown => paint(UNSURE, "witness: not known. Nobody has answered this process yet."),
+        Witnessing::Unknown => {
+            paint(UNSURE, "witness: not known. No process serves this folder, or no witness has answered it yet.")
+        }
         Witnessing::Witnessed { size } => format!("witness: the quorum of the policy has cosigned {size} entries"),
         Witnessing::Unwitnessed { size, since } => {
             let size = size.map_or_else(|| "none".to_owned(), |size| size.to_string());

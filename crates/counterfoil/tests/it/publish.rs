@@ -87,6 +87,7 @@ fn checkpoints_go_to_a_folder_and_a_server_one_object_each_and_the_last_one_too(
     assert!(place(&doctor, "folder")["trouble"].as_str().unwrap().starts_with("disk: "), "{doctor:#}");
     assert_eq!(doctor["witness"]["state"], "not_configured");
     server.until(DOCTOR, has_some("http"));
+    server.until(DOCTOR, |_| said(&server).contains(&"unpublished".to_owned()));
     std::fs::create_dir(&vault).unwrap();
     server.until(DOCTOR, |doctor| has_some("folder")(doctor) && place(doctor, "folder")["behind"] == false);
     assert_eq!(server.post("/logs/nginx-error?source=a", b"a line\n").0, 202);

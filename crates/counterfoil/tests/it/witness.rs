@@ -202,7 +202,7 @@ fn without_a_witness_the_ledger_is_unwitnessed_and_says_since_when_until_one_com
     assert!(doctor["witness"]["since"].is_string() && doctor["witness"]["size"].is_null(), "{doctor:#}");
     assert!(doctor["published"][0]["trouble"].as_str().unwrap().starts_with("unreachable"), "{doctor:#}");
     assert_eq!(server.post("/logs/nginx-error?source=a", b"a line\n").0, 202, "intake does not wait");
-    assert_eq!(said(&server), ["unwitnessed"]);
+    server.until(DOCTOR, |_| said(&server) == ["unwitnessed"]);
     let address = format!("http://{}", server.api);
     let shown = program().args(["doctor", "--server", &address]).output().unwrap();
     assert!(String::from_utf8_lossy(&shown.stdout).contains("UNWITNESSED since"), "{shown:?}");
@@ -225,6 +225,7 @@ fn a_silent_witness_makes_neither_intake_nor_seal_wait() {
     for n in 0..20 {
         assert_eq!(server.post("/logs/nginx-error?source=a", format!("line {n}\n").as_bytes()).0, 202);
     }
+    server.settled();
     let size = server.get(DOCTOR).1["through"]["ledger"].as_u64().unwrap();
     assert!(size > 20);
     // The proof of an entry waits for the seal that covers it, and that does not wait for the witness.
