@@ -19,6 +19,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -132,7 +133,7 @@ impl Publisher {
     }
 
     /// Hands out until the ledger is closed, and then its last checkpoint.
-    pub fn run(&mut self, ledger: &Ledger, closed: &AtomicBool, rest: impl Fn(Duration)) {
+    pub fn run(&mut self, ledger: &Ledger, closed: &AtomicBool) {
         if let Some(witnesses) = &mut self.witnesses {
             witnesses.open(ledger, &self.outside);
         }
@@ -144,7 +145,7 @@ impl Publisher {
             if ending {
                 return;
             }
-            rest(PERIOD);
+            thread::sleep(PERIOD);
         }
     }
 

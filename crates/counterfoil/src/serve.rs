@@ -247,7 +247,7 @@ async fn open(
     })?];
     if let Some(mut publisher) = publisher {
         let (ledger, closed) = (Arc::clone(&ledger), Arc::clone(&closed));
-        followers.push(spawn("publish", move || publisher.run(&ledger, &closed, thread::sleep))?);
+        followers.push(spawn("publish", move || publisher.run(&ledger, &closed))?);
     }
     let mut inputs = vec![spawn("notices", {
         let (desk, stop) = (Arc::clone(desk), Arc::clone(&stop));

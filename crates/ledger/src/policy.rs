@@ -361,4 +361,22 @@ mod tests {
         assert_eq!(refused(format!("log {witness}\nquorum none\n")).0, 1, "a witness is no log");
         assert_eq!(refused(format!("witness w {log}\nquorum none\n")).0, 1, "a log is no witness");
     }
+
+    proptest::proptest! {
+        /// Whatever a file or a witness says: an answer, and never more trust than its parts give.
+        #[test]
+        fn any_text_is_read_or_refused(
+            lines in proptest::collection::vec("(log|witness|group|quorum|#|\u{2014})?[ \t]?[a-z1-9+=\u{e4} \t]{0,40}", 0..8),
+            blob in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..100),
+        ) {
+            let _ = Policy::parse(&lines.join("\n"));
+            let policy = policy("quorum w1\n");
+            let key = &policy.witnesses()[0].key;
+            let note = "log\n1\nAAAA\n\n";
+            let line = format!("\u{2014} witness.counterfoil.test {}\n", BASE64_STANDARD.encode(&blob));
+            assert!(with_cosignatures(note, &line, key).is_err());
+            assert!(!policy.check(&format!("{note}{line}")).is_ok_and(|found| found.quorum));
+            assert!(with_cosignatures(note, &lines.join("\n"), key).is_err());
+        }
+    }
 }

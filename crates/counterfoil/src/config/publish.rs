@@ -1,4 +1,4 @@
-//! What leaves the house: checkpoints, to witnesses, targets and a time-stamping authority.
+//! What leaves this machine: checkpoints, to witnesses, targets and a time-stamping authority.
 
 use std::path::PathBuf;
 

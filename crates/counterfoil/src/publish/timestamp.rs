@@ -185,4 +185,25 @@ mod tests {
             assert_eq!(reason(answer), "bad_answer", "{answer:02x?}");
         }
     }
+    /// Made by `openssl ts -reply` over the bytes `stamped` and a line feed, with the nonce of the query above.
+    #[test]
+    fn a_stamp_of_openssl_is_over_its_digest_and_its_nonce_and_nothing_else() {
+        let stamp = include_bytes!("../../tests/fixtures/stamp.tsr");
+        let (digest, nonce) = (Sha256::digest(b"stamped\n"), 0x7fff_ffff_ffff_fffe);
+        assert_eq!(check(stamp, &digest, nonce), Ok(()));
+        assert_eq!(check(stamp, &digest, nonce - 1).unwrap_err().reason, "bad_answer");
+        assert_eq!(check(stamp, &Sha256::digest(b"other"), nonce).unwrap_err().reason, "bad_answer");
+        for end in 0..stamp.len() {
+            assert!(check(&stamp[..end], &digest, nonce).is_err(), "cut at {end}");
+        }
+        // Wherever a bit is wrong, the answer is the same digest and nonce, or none.
+        let found = |what: &[u8]| stamp.windows(what.len()).position(|window| window == what).unwrap();
+        let (at, of) = (found(&digest), found(&nonce.to_be_bytes()));
+        for byte in 0..stamp.len() {
+            let mut bytes = stamp.to_vec();
+            bytes[byte] ^= 1 << (byte % 8);
+            let outcome = check(&bytes, &digest, nonce);
+            assert!(outcome.is_err() || !(at..at + 32).contains(&byte) && !(of..of + 8).contains(&byte), "byte {byte}");
+        }
+    }
 }
