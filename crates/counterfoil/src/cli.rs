@@ -253,7 +253,11 @@ pub struct Verify {
     /// The small trusted file [default: `head` in the data folder].
     #[arg(long, value_name = "FILE")]
     pub head: Option<PathBuf>,
-    /// Public key (vkey, or a file that holds it) [default: the ledger's own].
+    /// Policy (C2SP tlog-policy): its quorum of witnesses must have cosigned a checkpoint that the ledger contains. Its logs'
+    /// keys are used unless --vkey is given.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Public key (vkey, or a file that holds it) [default: the policy's, or the ledger's own].
     #[arg(long, value_name = "VKEY")]
     pub vkey: Option<String>,
     /// How to print.

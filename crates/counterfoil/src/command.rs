@@ -244,7 +244,8 @@ fn check(args: cli::DataOnly) -> Result<()> {
 /// Whatever is given: a data folder (with `ledger/` in it), or a folder of any C2SP tlog-tiles log.
 fn verify(args: &cli::Verify) -> Result<ExitCode> {
     let given = args.data.clone().unwrap_or_else(|| PathBuf::from("./data"));
-    let report = crate::verify::check(&given, args.head.as_deref(), args.checkpoint.as_deref(), args.vkey.as_deref())?;
+    let (checkpoint, vkey) = (args.checkpoint.as_deref(), args.vkey.as_deref());
+    let report = crate::verify::check(&given, args.head.as_deref(), checkpoint, vkey, args.policy.as_deref())?;
     print(args.output, &report, &[&report], crate::verify::text)?;
     Ok(report.exit_code())
 }

@@ -5,6 +5,8 @@
 //! read as [`Config`], so that `counterfoil config check` can say for each value where it came from. This is the only
 //! module that reads the environment.
 
+pub mod publish;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -16,6 +18,8 @@ use model::identity::SourceKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
+
+use publish::{Publish, Timestamp, Witness};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -38,6 +42,12 @@ pub struct Config {
     pub api: Api,
     /// Folding and indexing.
     pub derive: Derive,
+    /// Witnesses of the ledger.
+    pub witness: Witness,
+    /// Places that keep checkpoints.
+    pub publish: Publish,
+    /// Time stamps over checkpoints.
+    pub timestamp: Timestamp,
     /// Logs and traces about Counterfoil itself.
     pub telemetry: Telemetry,
     /// Files to follow.
@@ -55,6 +65,9 @@ impl Default for Config {
             intake: Intake::default(),
             api: Api::default(),
             derive: Derive::default(),
+            witness: Witness::default(),
+            publish: Publish::default(),
+            timestamp: Timestamp::default(),
             telemetry: Telemetry::default(),
             source: Vec::new(),
         }
@@ -361,6 +374,12 @@ const SETTINGS: &[&str] = &[
     "derive.commit_ms",
     "derive.snapshot_entries",
     "derive.index_memory_bytes",
+    "witness.policy",
+    "witness.every_seconds",
+    "witness.alert_after_seconds",
+    "publish.every_seconds",
+    "timestamp.url",
+    "timestamp.every_seconds",
     "telemetry.otlp_endpoint",
     "telemetry.json_logs",
     "telemetry.filter",
@@ -447,7 +466,7 @@ impl Config {
                 self.intake.memory_bytes
             );
         }
-        Ok(())
+        publish::check(&self.witness, &self.publish, &self.timestamp)
     }
 
     /// Path of `head`.

@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod own;
 pub mod people;
 pub mod problem;
+pub mod publish;
 pub mod render;
 pub mod route;
 pub mod scenario;

@@ -173,6 +173,11 @@ fn fact(notice: &Notice) -> Fact {
     }
 }
 
+/// Says that somebody outside has begun, or ceased, to hold what this ledger signs.
+pub fn outside(desk: &Desk, what: &str, detail: String) {
+    keep(desk, vec![Fact::Ledger(LedgerNote { what: what.to_owned(), detail })]);
+}
+
 /// The body of a notice, for entries that the ledger writes while nobody has it open.
 pub fn notice_body(notice: &Notice) -> Vec<u8> {
     body(fact(notice))

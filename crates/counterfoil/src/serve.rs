@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! intake listener ─► desk ─► ledger ─► derive thread ─► index ─► api listener
-//! follow thread ───────┘        └─ notices thread ─► desk
-//! heartbeat task ──────┘
+//! follow thread ───────┘        ├─ notices thread ─► desk
+//! heartbeat task ──────┘        └─ publish thread ─► witnesses, places that keep checkpoints
 //! ```
 //! Both listeners are bound first and answer 503 until the ledger's lock is ours, so that a rolling restart loses no
 //! delivery: Tekton tries for 20 s.
@@ -47,6 +47,7 @@ use crate::{
     metrics::Metrics,
     own,
     people::People,
+    publish::{Publisher, outside::Outside},
     telemetry,
 };
 use listener::Limits;
@@ -122,7 +123,9 @@ async fn serve(config: Config, create: bool) -> Result<()> {
     let metrics = Arc::new(Metrics::default());
     let keys = Keys::open(&config.data)?;
     let desk = Arc::new(Desk::new(&keys, People::open(&config.data)?, Arc::clone(&metrics)));
-    let api = Arc::new(Api::new(&config, Arc::clone(&desk)));
+    let outside = Arc::new(Outside::default());
+    let publisher = Publisher::new(&config, &desk, &outside)?;
+    let api = Arc::new(Api::new(&config, Arc::clone(&desk), outside));
     let intake = Arc::new(Intake::new(config.intake.clone(), Arc::clone(&desk))?);
     let serving = Serving {
         pid: std::process::id(),
@@ -145,7 +148,7 @@ async fn serve(config: Config, create: bool) -> Result<()> {
         )),
     ];
 
-    let workers = open(&config, &desk, &api, stopped.clone(), &serving).await?;
+    let workers = open(&config, &desk, &api, publisher, stopped.clone(), &serving).await?;
     announce(&config, &serving)?;
     wait_for_end(&desk).await;
 
@@ -232,6 +235,7 @@ async fn open(
     config: &Config,
     desk: &Arc<Desk>,
     api: &Arc<Api>,
+    publisher: Option<Publisher>,
     stopped: watch::Receiver<bool>,
     serving: &Serving,
 ) -> Result<Workers> {
@@ -277,6 +281,10 @@ async fn open(
         let (ledger, config, closed) = (Arc::clone(&ledger), config.clone(), Arc::clone(&closed));
         let (api, metrics) = (Arc::clone(api), Arc::clone(&desk.metrics));
         followers.push(spawn("derive", move || derive(&config, &ledger, &log, &api, &metrics, &closed))?);
+    }
+    if let Some(mut publisher) = publisher {
+        let (ledger, closed) = (Arc::clone(&ledger), Arc::clone(&closed));
+        followers.push(spawn("publish", move || publisher.run(&ledger, &closed))?);
     }
     let mut inputs = vec![spawn("notices", {
         let (desk, stop) = (Arc::clone(desk), Arc::clone(&stop));

@@ -23,6 +23,9 @@ pub struct Verified {
     pub origin: Option<String>,
     /// Entries in the checkpoint.
     pub size: Option<u64>,
+    /// What the policy's witnesses vouch for; absent without a policy, or when its quorum is not shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witnessed: Option<Witnessed>,
     /// Entries that the checkpoint proves.
     pub verified: u64,
     /// Payloads that fit their commitment.
@@ -41,6 +44,24 @@ pub struct Verified {
     pub report: String,
 }
 
+/// The newest checkpoint that has the policy's quorum.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Witnessed {
+    /// Entries in it; later ones are not witnessed.
+    pub size: u64,
+    /// Who has cosigned it.
+    pub by: Vec<Cosigner>,
+}
+
+/// One cosignature.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Cosigner {
+    /// The witness's name in the policy.
+    pub witness: String,
+    /// When it had seen no larger tree, in Unix seconds.
+    pub time: u64,
+}
+
 impl Verified {
     /// What the ledger says about this folder.
     pub fn new(folder: PathBuf, report: &ledger::Report) -> Self {
@@ -53,6 +74,10 @@ impl Verified {
             outcome: outcome.into(),
             origin: report.checkpoint.as_ref().map(|c| c.origin.clone()),
             size: report.checkpoint.as_ref().map(|c| c.size),
+            witnessed: report.witnessed.as_ref().map(|of| Witnessed {
+                size: of.size,
+                by: of.by.iter().map(|(witness, time)| Cosigner { witness: witness.clone(), time: *time }).collect(),
+            }),
             verified: report.verified,
             payloads: report.payloads,
             pruned: report.pruned,
@@ -76,7 +101,13 @@ impl Verified {
 }
 
 /// Verifies a data folder, a ledger folder, or a folder of any C2SP tlog-tiles log. A data folder has a `head`, if none is named.
-pub fn check(given: &Path, head: Option<&Path>, checkpoint: Option<&Path>, vkey: Option<&str>) -> Result<Verified> {
+pub fn check(
+    given: &Path,
+    head: Option<&Path>,
+    checkpoint: Option<&Path>,
+    vkey: Option<&str>,
+    policy: Option<&Path>,
+) -> Result<Verified> {
     let below = given.join("ledger");
     let (folder, beside) = if below.exists() { (below, Some(given.join("head"))) } else { (given.to_owned(), None) };
     let head = head.map(Path::to_owned).or(beside);
@@ -88,7 +119,8 @@ pub fn check(given: &Path, head: Option<&Path>, checkpoint: Option<&Path>, vkey:
         .transpose()?;
     let kept_size = kept.as_deref().map(|note| foreign(note, &folder)).transpose()?;
     let vkeys = vkey.map(key).transpose()?.into_iter().collect();
-    let report = ledger::verify(&folder, &VerifyOptions { vkeys, kept, head, ..VerifyOptions::default() });
+    let policy = policy.map(crate::publish::read_policy).transpose()?;
+    let report = ledger::verify(&folder, &VerifyOptions { vkeys, kept, policy, head, ..VerifyOptions::default() });
     let mut verified = Verified::new(folder, &report);
     if let Some(size) = kept_size.filter(|_| report.outcome() == Outcome::Verified) {
         let contained = format!("kept        the checkpoint of size {size} is contained\npayloads");

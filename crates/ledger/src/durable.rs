@@ -179,8 +179,11 @@ impl Disk {
         self.put(path, bytes, false, 0o644)
     }
 
-    /// Writes a file durably: temporary name, fsync, rename, fsync of the folder.
-    pub(crate) fn write_durably(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    /// Writes a file durably: temporary name, fsync, rename, fsync of the folder. Folders above it are created.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_durably(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         self.put(path, bytes, true, 0o644)
     }
 

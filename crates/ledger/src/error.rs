@@ -141,6 +141,14 @@ pub enum Error {
         /// Why it is not.
         detail: String,
     },
+    /// A file that should be a trust policy (C2SP tlog-policy) and is not.
+    #[error("not a policy: {detail} (line {line})")]
+    BadPolicy {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// A class or encoding name outside of the format.
     #[error("`{word}` cannot name a payload's class or encoding: 1 to 32 of a-z, 0-9 and `-`")]
     BadWord {

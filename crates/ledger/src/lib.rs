@@ -9,7 +9,9 @@
 //!
 //! After a crash only the tail is read again (`recover`); if what was signed last is lost, [`accept_rollback`] keeps what is
 //! there and goes on under a new name (`salvage`). Keys and the folder's version change while nobody else has it open
-//! (`change`). It is copied while it is in use (`backup`, `restore`). Anybody can read a folder ([`Reader`]), take proofs from it (`proof`),
+//! (`change`). It is copied while it is in use (`backup`, `restore`). What others say about a checkpoint is read and checked, not
+//! asked for, here: cosignatures of witnesses (`cosignature`) and which of them are enough (`policy`). Anybody can read a folder
+//! ([`Reader`]), take proofs from it (`proof`),
 //! and check every byte of it ([`verify`]).
 //!
 //! All writing to disk goes through `durable`, which has a simulated double, so that power cuts can be played. Formats are in
@@ -19,6 +21,7 @@ mod backup;
 mod blocks;
 mod change;
 mod config;
+mod cosignature;
 mod durable;
 mod error;
 mod group;
@@ -32,6 +35,7 @@ mod merkle;
 mod note;
 mod notice;
 mod payload;
+mod policy;
 mod proof;
 mod read;
 mod recover;
@@ -47,6 +51,7 @@ mod writer;
 pub use backup::{Backup, backup};
 pub use change::{KeyChange, retire_key, rotate_key, upgrade, version};
 pub use config::{Clock, Config, Limits, ManualClock};
+pub use cosignature::{WitnessKey, add_checkpoint, with_cosignatures};
 pub use durable::{Disk, Space};
 pub use error::{AppendError, Busy, Error};
 pub use group::Position;
@@ -57,10 +62,11 @@ pub use merkle::{Hash, Tree, empty_root, leaf_hash, node_hash, verify_consistenc
 pub use note::{Checkpoint, Vkey};
 pub use notice::Notice;
 pub use payload::{Payload, PayloadRef, reference_in};
+pub use policy::{Cosigned, Policy, Witness};
 pub use proof::verify_tlog_proof;
 pub use read::Reader;
 pub use restore::{SameLog, restore};
 pub use salvage::accept_rollback;
 pub use shared::{Done, Lane, Receipt, SpaceLevel};
 pub use simulated::{Fault, Operation, SimDisk, Step};
-pub use verify::{Outcome, Report, Trouble, VerifyOptions, verify};
+pub use verify::{Outcome, Report, Trouble, VerifyOptions, Witnessed, verify};

@@ -73,7 +73,15 @@ impl Ledger {
             let tail = self.shared.tail();
             (tail.sealed, Arc::clone(&tail.note))
         };
-        tlog_proof(&self.tiles, sealed, &note, index)
+        tlog_proof(&self.tiles, sealed, sealed, &note, index)
+    }
+
+    /// The same in an earlier checkpoint of this log, such as one that witnesses have cosigned.
+    ///
+    /// # Errors
+    /// [`Error::NotSealed`] if that checkpoint does not cover the entry, [`Error::BadNote`] if it is none.
+    pub fn tlog_proof_in(&self, index: u64, note: &str) -> Result<String, Error> {
+        tlog_proof(&self.tiles, self.shared.tail().sealed, Checkpoint::parse(note)?.size, note, index)
     }
 }
 
@@ -186,7 +194,7 @@ impl Reader {
 
     /// As [`Ledger::tlog_proof`].
     pub fn tlog_proof(&self, index: u64) -> Result<String, Error> {
-        tlog_proof(&self.tiles, self.checkpoint.size, &self.note, index)
+        tlog_proof(&self.tiles, self.checkpoint.size, self.checkpoint.size, &self.note, index)
     }
 }
 

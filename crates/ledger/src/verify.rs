@@ -7,6 +7,7 @@ mod parallel;
 mod small;
 mod store;
 mod tree;
+mod witness;
 
 use crate::durable::Disk;
 use crate::error::Error;
@@ -14,6 +15,7 @@ use crate::head::{Folder, Head, KeyList};
 use crate::journal::Scan;
 use crate::note::{Checkpoint, Vkey};
 use crate::payload::hex;
+use crate::policy::Policy;
 use crate::tiles::TileStore;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,6 +31,8 @@ pub struct VerifyOptions {
     pub vkeys: Vec<String>,
     /// A checkpoint that was kept elsewhere: the log here must be that one, or an extension of it.
     pub kept: Option<String>,
+    /// Whose cosignatures are asked for. Its logs' keys are used when no others are given.
+    pub policy: Option<Policy>,
     /// The `head` file, if it is not beside the folder. It must be there then, as it must when a whole data folder is verified; a
     /// copy of `ledger/` alone can do without.
     pub head: Option<PathBuf>,
@@ -58,11 +62,22 @@ pub struct Trouble {
     pub entry: Option<u64>,
 }
 
+/// The newest checkpoint here that the policy's quorum has cosigned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Witnessed {
+    /// Its size: what came later is not witnessed.
+    pub size: u64,
+    /// The policy's names of those who have cosigned it, and when (Unix time). Empty if the policy asks for nobody.
+    pub by: Vec<(String, u64)>,
+}
+
 /// What verification found.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     /// The checkpoint that everything was compared with.
     pub checkpoint: Option<Checkpoint>,
+    /// What the policy's witnesses vouch for; none without a policy, or if its quorum is not shown.
+    pub witnessed: Option<Witnessed>,
     /// Entries whose leaf and place the checkpoint proves.
     pub verified: u64,
     /// Payloads that fit their commitment.
@@ -143,6 +158,18 @@ impl fmt::Display for Report {
             self.verified, self.pruned, self.unsealed, self.damaged
         )?;
         writeln!(f, "payloads    {} verified", self.payloads)?;
+        if let Some(Witnessed { size, by }) = &self.witnessed {
+            write!(f, "witnessed   {size} entries")?;
+            for (name, time) in by {
+                let time = i64::try_from(*time).ok().and_then(|time| chrono::DateTime::from_timestamp(time, 0));
+                let time = time.map_or_else(
+                    || "an impossible time".to_owned(),
+                    |time| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+                );
+                write!(f, ", {name} at {time}")?;
+            }
+            writeln!(f, "{}", if by.is_empty() { ": the policy asks for no witness" } else { "" })?;
+        }
         if self.fillers > 0 {
             writeln!(f, "fillers     {}: entries that were lost before they were sealed", self.fillers)?;
         }
@@ -192,21 +219,34 @@ pub fn verify(dir: &Path, options: &VerifyOptions) -> Report {
         tiles: TileStore::new(disk, &dir),
         folder,
         head_expected: signs || options.head.is_some(),
-        note: String::new(),
         report: Report::default(),
         files: BTreeMap::new(),
     };
     check.walk(&dir);
     let keys = check.keys(options, ours);
-    let Some(checkpoint) = check.checkpoint(&keys) else { return check.report };
+    // Read before the checkpoint, which therefore is not older.
+    let cosigned = if ours && options.policy.is_some() { check.cosigned() } else { None };
+    let Some((note, checkpoint)) = check.checkpoint(&keys) else { return check.report };
     if ours {
-        check.key_list(&checkpoint);
+        check.key_list(&note, &checkpoint);
     }
-    let kept = options.kept.as_deref().and_then(|note| check.kept(note, &keys, &checkpoint));
+    let mut contained = Vec::new();
+    if let Some(kept) = &options.kept {
+        contained.extend(check.contained(Path::new("kept checkpoint"), kept, &keys, &checkpoint));
+    }
+    if let Some(policy) = &options.policy {
+        let mut notes = vec![(check.folder.path("checkpoint"), note)];
+        notes.extend(options.kept.iter().map(|kept| (PathBuf::from("kept checkpoint"), kept.clone())));
+        if let Some((path, note)) = cosigned {
+            contained.extend(check.contained(&path, &note, &keys, &checkpoint));
+            notes.push((path, note));
+        }
+        check.witnesses(policy, &notes, &keys);
+    }
     let stored = check.stored();
     let journal = if ours { check.journal() } else { Scan::default() };
     let payloads = check.payloads(&journal.groups, checkpoint.size, stored);
-    check.tree(&checkpoint, kept.as_ref(), &payloads, ours);
+    check.tree(&checkpoint, &contained, &payloads, ours);
     if ours {
         check.journal_leaves(&journal, &checkpoint);
         check.small_files(&checkpoint, journal.first);
@@ -221,8 +261,6 @@ struct Check {
     tiles: TileStore,
     /// A missing `head` is worth saying.
     head_expected: bool,
-    /// The checkpoint as signed.
-    note: String,
     report: Report,
     /// All files, and whether somebody has looked into them.
     files: BTreeMap<PathBuf, bool>,
@@ -269,6 +307,9 @@ impl Check {
                 }),
             }
         }
+        if let Some(policy) = options.policy.as_ref().filter(|_| options.vkeys.is_empty()) {
+            keys.extend_from_slice(policy.logs());
+        }
         if !ours {
             return keys;
         }
@@ -285,7 +326,7 @@ impl Check {
                         format!("keys/vkeys has no key of `{origin}`"),
                     );
                 }
-                if options.vkeys.is_empty() {
+                if options.vkeys.is_empty() && keys.is_empty() {
                     keys = own;
                 }
             }
@@ -300,7 +341,7 @@ impl Check {
         head().map_or(0, |head| head.stored)
     }
 
-    fn checkpoint(&mut self, keys: &[Vkey]) -> Option<Checkpoint> {
+    fn checkpoint(&mut self, keys: &[Vkey]) -> Option<(String, Checkpoint)> {
         let path = self.folder.path("checkpoint");
         let unknown = |detail: &str| Trouble {
             outcome: Outcome::CouldNotCheck,
@@ -320,12 +361,8 @@ impl Check {
             return None;
         }
         let note = String::from_utf8(bytes).map_err(|_| Error::damaged(&path, "not UTF-8"));
-        let verified = note.and_then(|note| Ok((Checkpoint::verify(&note, keys)?, note)));
-        match verified {
-            Ok((checkpoint, note)) => {
-                self.note = note;
-                Some(checkpoint)
-            }
+        match note.and_then(|note| Checkpoint::verify(&note, keys).map(|checkpoint| (note, checkpoint))) {
+            Ok(read) => Some(read),
             Err(error) => {
                 self.report.refute(&path, None, error.to_string());
                 None
@@ -334,11 +371,11 @@ impl Check {
     }
 
     /// The folder's own list of keys: each that covers the checkpoint's size must have signed it. Earlier origins are told.
-    fn key_list(&mut self, checkpoint: &Checkpoint) {
+    fn key_list(&mut self, note: &str, checkpoint: &Checkpoint) {
         // Trouble with the list itself has been reported.
         let Ok(list) = KeyList::read(&self.folder) else { return };
         for vkey in list.at(&checkpoint.origin, checkpoint.size) {
-            if let Err(error) = Checkpoint::verify(&self.note, [vkey]) {
+            if let Err(error) = Checkpoint::verify(note, [vkey]) {
                 let detail = format!("by keys/vkeys the key {:08x} signs this size: {error}", vkey.id());
                 self.report.refute(&self.folder.path("checkpoint"), None, detail);
             }
@@ -357,29 +394,25 @@ impl Check {
         }
     }
 
-    fn kept(&mut self, note: &str, keys: &[Vkey], now: &Checkpoint) -> Option<Checkpoint> {
-        let path = PathBuf::from("kept checkpoint");
+    /// A checkpoint of this log, which the tree must contain; what is not one is reported.
+    fn contained(&mut self, path: &Path, note: &str, keys: &[Vkey], now: &Checkpoint) -> Option<(PathBuf, Checkpoint)> {
         // The entries stay when a rollback is accepted, so a checkpoint under an earlier origin still says what they were.
         let earlier = KeyList::read(&self.folder).map(|list| list.0).unwrap_or_default();
         let earlier: Vec<Vkey> = earlier.into_iter().filter(|line| line.end.is_some()).map(|line| line.vkey).collect();
         let known = |name: &str| earlier.iter().any(|vkey| vkey.name() == name);
         match Checkpoint::verify(note, keys.iter().chain(&earlier)) {
             Ok(kept) if kept.origin != now.origin && !known(&kept.origin) => {
-                self.report.refute(
-                    &path,
-                    None,
-                    format!("it is of `{}`, the log here is `{}`", kept.origin, now.origin),
-                );
+                self.report.refute(path, None, format!("it is of `{}`, the log here is `{}`", kept.origin, now.origin));
             }
             Ok(kept) if kept.size > now.size => {
                 self.report.refute(
-                    &path,
+                    path,
                     Some(now.size),
                     format!("it has {} entries, the log here only {}: entries were cut off", kept.size, now.size),
                 );
             }
-            Ok(kept) => return Some(kept),
-            Err(error) => self.report.refute(&path, None, error.to_string()),
+            Ok(kept) => return Some((path.to_owned(), kept)),
+            Err(error) => self.report.refute(path, None, error.to_string()),
         }
         None
     }

@@ -96,7 +96,8 @@ pub struct Gap {
 /// The ledger about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerNote {
-    /// `created`, `cut`, `damaged`, `mended`, `rolled_back`, `upgraded`, `key_added`, `key_retired`.
+    /// `created`, `cut`, `damaged`, `mended`, `rolled_back`, `upgraded`, `key_added`, `key_retired`, `witnessed`, `unwitnessed`,
+    /// `published`, `unpublished`.
     pub what: String,
     /// Old checkpoint, range or key, as the case needs.
     pub detail: String,

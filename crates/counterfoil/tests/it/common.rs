@@ -42,6 +42,11 @@ impl Server {
 
     /// Starts with further options.
     pub(crate) fn start_with(data: &Path, options: &[&str]) -> Self {
+        Self::start_in(data, options, &[])
+    }
+
+    /// Starts with further options and variables.
+    pub(crate) fn start_in(data: &Path, options: &[&str], variables: &[(&str, &str)]) -> Self {
         let serving = data.join("serving.json");
         let _ = std::fs::remove_file(&serving); // of a life that was killed
         let mut process = program()
@@ -50,6 +55,7 @@ impl Server {
             .arg(data)
             .args(["--intake", "127.0.0.1:0", "--api", "127.0.0.1:0"])
             .args(options)
+            .envs(variables.iter().copied())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
@@ -108,6 +114,19 @@ impl Server {
                 return;
             }
             assert!(began.elapsed() < PATIENCE, "not followed: {answer}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Asks until the answer is as wanted.
+    pub(crate) fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        loop {
+            let (_, answer) = self.get(path);
+            if wanted(&answer) {
+                return answer;
+            }
+            assert!(began.elapsed() < PATIENCE, "{path} stays {answer:#}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

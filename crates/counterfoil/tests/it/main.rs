@@ -11,5 +11,8 @@ mod follow;
 mod intake;
 mod ledger_commands;
 mod nginx;
+mod peer;
+mod publish;
 mod published;
 mod tidy;
+mod witness;

@@ -18,23 +18,21 @@ impl Check {
     pub(super) fn tree(
         &mut self,
         checkpoint: &Checkpoint,
-        kept: Option<&Checkpoint>,
+        contained: &[(PathBuf, Checkpoint)],
         payloads: &BTreeSet<u64>,
         ours: bool,
     ) {
         let mut tree = Tree::default();
         let mut first_difference: Option<(u64, PathBuf)> = None;
         let mut damaged: Vec<Trouble> = Vec::new();
-        let check_kept = |tree: &Tree, report: &mut Report| {
-            if let Some(kept) = kept.filter(|kept| kept.size == tree.size() && kept.root != tree.root()) {
-                report.refute(
-                    Path::new("kept checkpoint"),
-                    None,
-                    format!("the log here had another root at size {}", kept.size),
-                );
+        let check_contained = |tree: &Tree, report: &mut Report| {
+            for (path, other) in contained.iter().filter(|(_, other)| other.size == tree.size()) {
+                if other.root != tree.root() {
+                    report.refute(path, None, format!("the log here had another root at size {}", other.size));
+                }
             }
         };
-        check_kept(&tree, &mut self.report);
+        check_contained(&tree, &mut self.report);
         let tiles = self.tiles.clone();
         let reader = BundleReader { tiles: &tiles, size: checkpoint.size, payloads, ours };
         let bundles: Vec<u64> = (0..checkpoint.size.div_ceil(WIDTH)).collect();
@@ -62,7 +60,7 @@ impl Check {
                 for (level, n, hashes) in full {
                     self.compare(level, n, &hashes);
                 }
-                check_kept(&tree, &mut self.report);
+                check_contained(&tree, &mut self.report);
             }
         }
         let edge: Vec<(u8, Vec<Hash>)> = tree
