@@ -191,7 +191,7 @@ pub struct Derive {
     pub enabled: bool,
     /// Milliseconds between commits of the index while there is something new.
     pub commit_ms: u64,
-    /// Entries between snapshots of the correlator's state.
+    /// Entries between snapshots of the correlator's state, at most; about a second of work is the usual distance.
     pub snapshot_entries: u64,
     /// Memory of the index writer in bytes.
     pub index_memory_bytes: usize,

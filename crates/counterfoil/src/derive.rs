@@ -254,10 +254,14 @@ impl Derived {
         self.committed - self.snapshotted.min(self.committed)
     }
 
-    /// Writes the state beside the index, so that the next start need not fold from the first entry.
-    pub fn snapshot(&mut self) -> Result<()> {
-        if self.is_dirty() || self.next == self.snapshotted {
-            return Ok(());
+    /// Writes the state beside the index, so that the next start need not fold from the first entry. Not while something is
+    /// uncommitted; gives whether the state on disk is the present one.
+    pub fn snapshot(&mut self) -> Result<bool> {
+        if self.is_dirty() {
+            return Ok(false);
+        }
+        if self.next == self.snapshotted {
+            return Ok(true);
         }
         let state = String::from_utf8(self.correlator.snapshot()).context("the correlator's snapshot is not text")?;
         let snapshot = Snapshot {
@@ -276,7 +280,7 @@ impl Derived {
         fs::write(&new, bytes).with_context(|| format!("write {}", new.display()))?;
         fs::rename(&new, &path).with_context(|| format!("rename {}", new.display()))?;
         self.snapshotted = self.next;
-        Ok(())
+        Ok(true)
     }
 }
 

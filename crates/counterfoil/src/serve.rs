@@ -416,6 +416,12 @@ fn derive(config: &Config, ledger: &Ledger, log: &Log, api: &Api, metrics: &Arc<
     }
 }
 
+/// Work after which the fold is snapshotted, at least: about so much is done again after `kill -9`.
+const WORK: Duration = Duration::from_secs(1);
+
+/// A snapshot may cost this share of the work, so a large state is snapshotted less often.
+const SHARE: u32 = 20;
+
 /// Follows the ledger until it is closed. What is left then is followed at the next start: ending must not wait for it.
 fn follow_ledger(
     derived: &mut Derived,
@@ -426,15 +432,21 @@ fn follow_ledger(
 ) -> Result<()> {
     let every = Duration::from_millis(config.commit_ms);
     let mut last_commit = Instant::now();
+    let (mut worked, mut cost) = (Duration::ZERO, Duration::ZERO);
     loop {
         let ending = closed.load(Ordering::Acquire);
+        let began = Instant::now();
         let caught_up = derived.step(log)? == 0;
         if derived.is_dirty() && (last_commit.elapsed() >= every || ending) {
             derived.commit()?;
             last_commit = Instant::now();
         }
-        if derived.since_snapshot() >= config.snapshot_entries || ending {
-            derived.snapshot()?;
+        worked += began.elapsed();
+        if derived.since_snapshot() >= config.snapshot_entries || worked >= WORK.max(cost * SHARE) || ending {
+            let began = Instant::now();
+            if derived.snapshot()? {
+                (worked, cost) = (Duration::ZERO, began.elapsed());
+            }
         }
         if ending {
             return Ok(());

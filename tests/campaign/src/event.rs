@@ -1,7 +1,7 @@
 //! What is sent: TaskRun events and NGINX lines of chosen sizes, each different, without anything that looks like a
 //! secret, so that what is kept is what was sent, byte for byte.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::OnceLock};
 
 use crate::rng::Rng;
 
@@ -34,13 +34,27 @@ pub fn task_run(rng: &mut Rng, id: &str, bytes: usize) -> Vec<u8> {
         r#"{{"taskRun":{{"metadata":{{"name":"build-{run}","namespace":"ci","uid":"00000000-0000-4000-8000-{run:012}","annotations":{{"delivery":"{id}","note":""#
     );
     let tail = r#""}},"spec":{"serviceAccountName":"builder"},"status":{"podName":"build-pod","conditions":[{"type":"Succeeded","status":"Unknown","reason":"Running","lastTransitionTime":"2026-11-23T15:20:59Z"}]}}}"#;
-    while body.len() + tail.len() < bytes {
-        let bits = rng.bits();
-        let word = WORDS[(bits % 16) as usize];
-        let _ = write!(body, "{word} {} ", (bits >> 8) % 100_000); // writing to a String cannot fail
+    let filler = filler();
+    while let Some(left) = bytes.checked_sub(body.len() + tail.len()).filter(|left| *left > 0) {
+        let at = usize::try_from(rng.between(0, filler.len() as u64 - 1)).unwrap_or_default();
+        body.push_str(&filler[at..filler.len().min(at + left)]);
     }
     body.push_str(tail);
     body.into_bytes()
+}
+
+/// What build logs are made of; made once, since senders must be faster than what they try.
+fn filler() -> &'static str {
+    static FILLER: OnceLock<String> = OnceLock::new();
+    FILLER.get_or_init(|| {
+        let (mut rng, mut text) = (Rng::new(0), String::new());
+        while text.len() < 256 << 10 {
+            let bits = rng.bits();
+            let word = WORDS[(bits % 16) as usize];
+            let _ = write!(text, "{word} {} ", (bits >> 8) % 100_000); // writing to a String cannot fail
+        }
+        text
+    })
 }
 
 /// The whole request of a delivery in binary mode, as Tekton's client writes it.

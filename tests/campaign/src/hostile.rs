@@ -147,14 +147,21 @@ pub async fn run(program: &Path, folder: &Path, plan: &Plan) -> Result<Report> {
             *count -= before.get(reason).copied().unwrap_or_default();
             *count > 0
         });
-        eprintln!("{attack:?}: {} honest events kept beside {connections} connections", tally.kept);
+        let slowest = tally.percentile(1000);
+        eprintln!(
+            "{attack:?}: {} honest events kept beside {connections} connections, slowest {} ms; peak {} MiB, anonymous {} MiB",
+            tally.kept,
+            slowest.as_millis(),
+            memory.peak >> 20,
+            memory.anonymous >> 20
+        );
         report.attacks.push(Suffered {
             attack,
             connections,
             answers,
             refused: counted,
             kept: tally.kept,
-            slowest: tally.percentile(1000),
+            slowest,
             lost: tally.lost,
             memory,
         });
