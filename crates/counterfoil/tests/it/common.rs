@@ -42,9 +42,14 @@ impl Server {
 
     /// Starts with further options.
     pub(crate) fn start_with(data: &Path, options: &[&str]) -> Self {
+        Self::start_as(program(), data, options)
+    }
+
+    /// Starts a program whose environment is as it should be.
+    pub(crate) fn start_as(mut program: Command, data: &Path, options: &[&str]) -> Self {
         let serving = data.join("serving.json");
         let _ = std::fs::remove_file(&serving); // of a life that was killed
-        let mut process = program()
+        let mut process = program
             .arg("serve")
             .arg("--data")
             .arg(data)

@@ -9,6 +9,7 @@ mod crash;
 mod demo;
 mod explain;
 mod follow;
+mod full;
 mod intake;
 mod nginx;
 mod published;
