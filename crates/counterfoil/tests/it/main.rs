@@ -7,6 +7,7 @@ mod api;
 mod common;
 mod crash;
 mod demo;
+mod derived;
 mod explain;
 mod follow;
 mod full;
