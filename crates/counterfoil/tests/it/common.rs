@@ -47,15 +47,21 @@ impl Server {
 
     /// Starts with further options and variables.
     pub(crate) fn start_in(data: &Path, options: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut program = program();
+        program.envs(variables.iter().copied());
+        Self::start_as(program, data, options)
+    }
+
+    /// Starts a program whose environment is as it should be.
+    pub(crate) fn start_as(mut program: Command, data: &Path, options: &[&str]) -> Self {
         let serving = data.join("serving.json");
         let _ = std::fs::remove_file(&serving); // of a life that was killed
-        let mut process = program()
+        let mut process = program
             .arg("serve")
             .arg("--data")
             .arg(data)
             .args(["--intake", "127.0.0.1:0", "--api", "127.0.0.1:0"])
             .args(options)
-            .envs(variables.iter().copied())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();

@@ -6,8 +6,10 @@
 mod api;
 mod common;
 mod demo;
+mod derived;
 mod explain;
 mod follow;
+mod full;
 mod intake;
 mod ledger_commands;
 mod nginx;
