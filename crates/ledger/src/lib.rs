@@ -18,6 +18,8 @@ mod blocks;
 mod config;
 mod durable;
 mod error;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod group;
 mod head;
 mod journal;
