@@ -24,6 +24,8 @@ mod config;
 mod cosignature;
 mod durable;
 mod error;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod group;
 mod head;
 mod journal;
