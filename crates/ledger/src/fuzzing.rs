@@ -104,7 +104,7 @@ pub fn bundle(data: &[u8]) -> bool {
 fn folder(name: &str, text: &str) -> Folder {
     let sim = Arc::new(SimDisk::default());
     let dir = PathBuf::from("/ledger");
-    sim.create(&dir.join(name), text.as_bytes().to_vec()).expect("the simulated disk takes it");
+    sim.create(&dir.join(name), text.as_bytes()).expect("the simulated disk takes it");
     Folder { disk: Disk::Simulated(sim), head: dir.join("head"), dir }
 }
 
