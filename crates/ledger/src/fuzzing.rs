@@ -96,7 +96,9 @@ pub fn block(data: &[u8]) -> bool {
 pub fn bundle(data: &[u8]) -> bool {
     let Some(entries) = split_bundle(data) else { return false };
     let mut again = Vec::new();
-    entries.iter().for_each(|entry| push_entry(&mut again, entry));
+    for entry in &entries {
+        push_entry(&mut again, entry);
+    }
     assert_eq!(again, data);
     true
 }
@@ -172,7 +174,9 @@ pub fn samples() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let (frame, rows) = bytes[..bytes.len() - 32].split_at(bytes.len() - 32 - 3 * 16);
     samples.push(("blocks", "block", [&[1, 3], (3u32 * 39).to_le_bytes().as_slice(), rows, frame].concat()));
     let mut bundle = vec![0];
-    [b"a".as_slice(), b"", LEAF].iter().for_each(|leaf| push_entry(&mut bundle, leaf));
+    for leaf in [b"a".as_slice(), b"", LEAF] {
+        push_entry(&mut bundle, leaf);
+    }
     samples.push(("blocks", "bundle", bundle));
     samples
 }
