@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// Plain bytes of a block, salts included; a larger payload has a block of its own.
 const BLOCK_BYTES: usize = 1 << 20;
+/// A block holds at most one append beyond [`BLOCK_BYTES`]; what says that it is longer is not unpacked.
+const MAX_PLAIN: usize = BLOCK_BYTES + (32 << 20) + SALT;
 const SALT: usize = 32;
 const MAGIC: &[u8; 8] = b"CFLPAY01";
 const TRAILER: usize = 32;
@@ -207,6 +209,9 @@ impl Block {
             return Err("the CRC of the trailer is wrong");
         }
         let (frame_len, plain_len, count) = (number(0) as usize, number(1) as usize, number(2) as usize);
+        if plain_len > MAX_PLAIN {
+            return Err("longer than any block");
+        }
         if rest.len() != frame_len + count * FOOTER_ROW {
             return Err("its length is not that of its trailer");
         }
