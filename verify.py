@@ -4,9 +4,8 @@
     python3 verify.py DIR [--vkey FILE-OR-TEXT]...
 
 DIR holds `checkpoint` and `tile/` (C2SP tlog-tiles); for a Counterfoil data folder that is DIR/ledger. Needs Python 3.8 and
-the `openssl` program, and a `zstd` program to look into payloads. Exit status: 0 verified, 1 refuted, 2 could not check.
-It checks the checkpoint's Ed25519 signature, every entry bundle, every hash tile, earlier partial tiles, the root hash, and
-that each payload block holds what its entries have committed to. Formats: docs/formats/ and https://c2sp.org.
+the `openssl` program, for payloads `zstd` too. Exit status: 0 verified, 1 refuted, 2 could not check. Checks the checkpoint's
+Ed25519 signature, bundles, tiles, earlier partial tiles, the root, and payload blocks. Formats: docs/formats/, https://c2sp.org.
 """
 import base64, hashlib, json, os, pathlib, shutil, struct, subprocess, sys, tempfile
 
@@ -127,8 +126,7 @@ def check_tree(directory, size, root, visit):
             if content[:32 * len(part)] != b"".join(part) or len(content) not in (32 * len(part), 8192):
                 raise Refuted("%s: is not the tile of what lies below it" % path)
             checked[path] = content
-            if len(part) == 256:
-                above.append(root_of(part))
+            above += [root_of(part)] if len(part) == 256 else []
         edge = hashes[len(above) * 256:] + ([rest] if rest else [])
         hashes, level, rest = above, level + 1, root_of(edge) if edge else None
     if (rest or sha(b"")) != root:
@@ -144,8 +142,8 @@ def check_earlier(directory, checked):
             if now is not None and old is not None and not (now.startswith(old) or old.startswith(now)):
                 raise Refuted("%s: does not agree with the present tile" % path)
 
-def check_payloads(directory, wanted):
-    """`wanted`: entry -> commitment. Counts the payloads found in blocks."""
+def check_payloads(directory, wanted, pruned):
+    """`wanted`: entry -> (commitment, class, day); `pruned`: (entry, class, last day). Counts the payloads found in blocks."""
     found = set()
     for folder, _, names in os.walk(os.path.join(directory, "payload")):
         for path in (os.path.join(folder, name) for name in names if name.endswith(".blk")):
@@ -158,20 +156,20 @@ def check_payloads(directory, wanted):
                 raise Refuted("%s: cannot be unpacked" % path)
             for entry, offset, length in struct.iter_unpack("<QII", block[frame:-32]):
                 digest = hashlib.sha256(run.stdout[offset:offset + 32 + length]).hexdigest()
-                if wanted.get(entry, digest) != digest:
+                if wanted.get(entry, (digest,))[0] != digest:
                     raise Refuted("%s: not the payload that was named; first damaged entry %d" % (path, entry))
                 found.add(entry)
-    return "%d verified in blocks" % len(found & set(wanted))
+    gone = [(entry, *wanted[entry][1:]) for entry in set(wanted) - found]
+    count = sum(any(entry < by and of == cls and day <= last for by, of, last in pruned) for entry, cls, day in gone)
+    return "%d verified in blocks, %d pruned, %d elsewhere" % (len(wanted) - len(gone), count, len(gone) - count)
 
 def main(arguments):
     given = [arguments.pop(i + 1) for i in range(len(arguments) - 2, -1, -1) if arguments[i] == "--vkey"]
     folders = [argument for argument in arguments if argument != "--vkey"]
-    if len(folders) != 1 or folders[0].startswith("-"):
-        raise Unknown(__doc__)
-    directory, wanted = folders[0], {}
+    directory, wanted, pruned = folders[0] if len(folders) == 1 else "-", {}, []
     note, ours = read(directory, "checkpoint"), os.path.exists(os.path.join(directory, "format"))
-    if note is None:
-        raise Unknown("no checkpoint in %s" % directory)
+    if note is None or directory.startswith("-"):
+        raise Unknown(__doc__ if directory.startswith("-") else "no checkpoint in %s" % directory)
     origin, size, root = check_checkpoint(note, find_keys(directory, given))
 
     def visit(index, entry):
@@ -179,11 +177,14 @@ def main(arguments):
             stamp, body = (json.loads(line) for line in entry.split(b"\n", 1))
             if stamp["append"] + stamp["part"][0] - 1 != index:
                 raise Refuted("an entry's stamp is another one's; first damaged entry %d" % index)
-            if isinstance(body, dict) and isinstance(body.get("payload"), dict):
-                wanted[stamp["append"]] = body["payload"].get("commit")
+            payload, prune = (body.get(name) if isinstance(body, dict) else 0 for name in ("payload", "pruned"))
+            if isinstance(payload, dict):
+                wanted[stamp["append"]] = payload.get("commit"), payload.get("class"), stamp["recorded_at"][:10]
+            if isinstance(prune, dict):
+                pruned.append((index, prune["class"], prune["through"]))
 
     check_earlier(directory, check_tree(directory, size, root, visit))
-    payloads = check_payloads(directory, wanted) if shutil.which("zstd") else "not checked: no zstd program"
+    payloads = check_payloads(directory, wanted, pruned) if shutil.which("zstd") else "not checked: no zstd program"
     print("checkpoint  %s size %d root %s" % (origin, size, root.hex()))
     print("entries     %d verified\npayloads    %d named, %s\nVERIFIED" % (size, len(wanted), payloads))
 

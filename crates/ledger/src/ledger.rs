@@ -217,6 +217,7 @@ impl Ledger {
             committed: recovered.size,
             sealed: head.checkpoint.size,
             synced: head.synced,
+            stored: head.stored,
             note: head.note.as_str().into(),
             writer_done: false,
             failed: false,

@@ -7,7 +7,7 @@
 //! `blocks`), and at least once a second signs a checkpoint (`seal`, `note`) after it has put it into the small trusted file
 //! (`head`). The keeper's thread makes the next journal segment ahead and watches the space on disk (`keeper`).
 //!
-//! After a crash only the tail is read again (`recover`); if what was signed last is lost, [`accept_rollback`] keeps what is
+//! Payloads whose time is over are pruned (`prune`). After a crash only the tail is read again (`recover`); if what was signed last is lost, [`accept_rollback`] keeps what is
 //! there and goes on under a new name (`salvage`). Anybody can read a folder ([`Reader`]), take proofs from it (`proof`),
 //! and check every byte of it ([`verify`]).
 //!
@@ -29,6 +29,7 @@ mod note;
 mod notice;
 mod payload;
 mod proof;
+mod prune;
 mod read;
 mod recover;
 mod salvage;
@@ -50,6 +51,7 @@ pub use note::{Checkpoint, Vkey};
 pub use notice::Notice;
 pub use payload::{Payload, PayloadRef, reference_in};
 pub use proof::verify_tlog_proof;
+pub use prune::{PayloadDay, Prune, Pruned};
 pub use read::Reader;
 pub use salvage::accept_rollback;
 pub use shared::{Done, Lane, Receipt, SpaceLevel};

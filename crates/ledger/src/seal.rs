@@ -11,8 +11,11 @@ use crate::error::Error;
 use crate::group::Group;
 use crate::head::{Folder, Head, Positions, Signer, positions_text};
 use crate::journal::segments;
+use crate::leaf::split_leaf;
 use crate::merkle::{Hash, Tree, leaf_hash};
 use crate::note::Checkpoint;
+use crate::payload::members_in;
+use crate::prune::{list_text, read_list};
 use crate::tiles::{TileStore, WIDTH, bundle_path, push_entry, tile_path};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -30,6 +33,8 @@ pub(crate) struct Sealer {
     head_text: Option<String>,
     blocks: Arc<Blocks>,
     positions: Positions,
+    /// Pruning entries were taken in that the file `pruned` does not list.
+    unlisted: bool,
     /// Files that are complete and not written yet. A full disk leaves them here.
     unwritten: VecDeque<(PathBuf, Vec<u8>)>,
     unsynced: Unsynced,
@@ -72,6 +77,9 @@ impl Sealer {
                 push_entry(&mut bundle, &leaf);
             }
         }
+        let mut prunes = read_list(folder)?;
+        prunes.retain(|(by, _)| *by < head.synced);
+        blocks.set_prunes(prunes);
         let now = Instant::now();
         Ok(Self {
             folder: folder.clone(),
@@ -82,6 +90,7 @@ impl Sealer {
             head_text,
             blocks,
             positions,
+            unlisted: false,
             unwritten: VecDeque::new(),
             unsynced: Unsynced::default(),
             journal_bytes: 0,
@@ -105,6 +114,7 @@ impl Sealer {
     pub(crate) fn ingest(&mut self, group: &Group) {
         for (index, leaf) in (group.first..).zip(group.leaves()) {
             if index == self.tree.size() {
+                self.note_prune(index, leaf);
                 self.push_leaf(leaf);
             }
         }
@@ -122,6 +132,17 @@ impl Sealer {
             }
         }
         self.journal_bytes += group.bytes().len() as u64;
+    }
+
+    fn note_prune(&mut self, index: u64, leaf: &[u8]) {
+        // Looked for as bytes first: nearly no leaf has it, and this is on the way of every one.
+        if memchr::memmem::find(leaf, b"\"pruned\":").is_none() {
+            return;
+        }
+        if let Some(prune) = split_leaf(leaf).and_then(|(_, body)| members_in(body).pruned) {
+            self.blocks.add_prune(index, prune);
+            self.unlisted = true;
+        }
     }
 
     fn push_leaf(&mut self, leaf: &[u8]) {
@@ -255,6 +276,10 @@ impl Sealer {
         for folder in folders {
             disk.sync_dir(folder)?;
         }
+        if self.unlisted {
+            // Before `head` moves: whoever prunes waits for it.
+            disk.write_durably(&self.folder.path("pruned"), list_text(&self.blocks.prunes()).as_bytes())?;
+        }
         let size = self.head.checkpoint.size;
         let mut head = Head { synced: size, ..self.head.clone() };
         if store == Store::All {
@@ -262,6 +287,7 @@ impl Sealer {
             head.stored = size;
         }
         self.replace_head(head)?;
+        self.unlisted = false;
         self.unsynced = Unsynced::default();
         self.last_sync = Instant::now();
         if store == Store::All {

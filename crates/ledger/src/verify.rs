@@ -12,6 +12,7 @@ use crate::head::{Folder, Head, KeyList};
 use crate::journal::Scan;
 use crate::note::{Checkpoint, Vkey};
 use crate::payload::hex;
+use crate::prune::PruneList;
 use crate::tiles::TileStore;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -64,8 +65,10 @@ pub struct Report {
     pub verified: u64,
     /// Payloads that fit their commitment.
     pub payloads: u64,
-    /// Payloads that were deleted as an entry says. (Pruning comes with a later version: now always 0.)
-    pub pruned: u64,
+    /// Payloads that are gone, by the entry under the checkpoint that says that they were pruned.
+    pub pruned: BTreeMap<u64, u64>,
+    /// Payloads that are gone and that no such entry speaks about.
+    pub missing: u64,
     /// Entries in the journal that no checkpoint covers yet.
     pub unsealed: u64,
     /// Entries that are not as they were signed, or not there.
@@ -117,12 +120,12 @@ impl fmt::Display for Report {
         if let Some(checkpoint) = &self.checkpoint {
             writeln!(f, "checkpoint  {} size {} root {}", checkpoint.origin, checkpoint.size, hex(&checkpoint.root))?;
         }
-        writeln!(
-            f,
-            "entries     {} verified, {} pruned, {} unsealed, {} damaged",
-            self.verified, self.pruned, self.unsealed, self.damaged
-        )?;
-        writeln!(f, "payloads    {} verified", self.payloads)?;
+        writeln!(f, "entries     {} verified, {} unsealed, {} damaged", self.verified, self.unsealed, self.damaged)?;
+        let pruned: u64 = self.pruned.values().sum();
+        writeln!(f, "payloads    {} verified, {pruned} pruned, {} missing", self.payloads, self.missing)?;
+        for (by, count) in &self.pruned {
+            writeln!(f, "pruned      {count} payloads, as entry {by} says")?;
+        }
         if self.fillers > 0 {
             writeln!(f, "fillers     {}: entries that were lost before they were sealed", self.fillers)?;
         }
@@ -161,17 +164,24 @@ pub fn verify(dir: &Path, options: &VerifyOptions) -> Report {
     let head = options.head.clone().unwrap_or_else(|| dir.parent().unwrap_or(&dir).join("head"));
     let ours = is_ours(&dir);
     let folder = Folder { disk: disk.clone(), dir: dir.clone(), head };
-    let mut check =
-        Check { tiles: TileStore::new(disk, &dir), folder, report: Report::default(), files: BTreeMap::new() };
+    let mut check = Check {
+        tiles: TileStore::new(disk, &dir),
+        folder,
+        report: Report::default(),
+        files: BTreeMap::new(),
+        gone: Vec::new(),
+        prunes: Vec::new(),
+    };
     check.walk(&dir);
     let keys = check.keys(options, ours);
     let Some(checkpoint) = check.checkpoint(&keys) else { return check.report };
     let kept = options.kept.as_deref().and_then(|note| check.kept(note, &keys, &checkpoint));
-    let stored = check.stored();
+    let (synced, stored) = check.head_sizes();
     let journal = if ours { check.journal() } else { Scan::default() };
     let payloads = check.payloads(&journal.groups, checkpoint.size, stored);
     check.tree(&checkpoint, kept.as_ref(), &payloads, ours);
     if ours {
+        check.gone(synced.min(checkpoint.size), checkpoint.size);
         check.journal_leaves(&journal.groups, &checkpoint);
         check.small_files();
     }
@@ -186,6 +196,18 @@ struct Check {
     report: Report,
     /// All files, and whether somebody has looked into them.
     files: BTreeMap<PathBuf, bool>,
+    /// Payloads that leaves name and that are not here.
+    gone: Vec<Gone>,
+    /// Pruning entries of the tree.
+    prunes: PruneList,
+}
+
+/// A payload that is not here.
+struct Gone {
+    entry: u64,
+    append: u64,
+    class: String,
+    day: String,
 }
 
 impl Check {
@@ -254,10 +276,11 @@ impl Check {
         keys
     }
 
-    /// Index below which payloads are in blocks, read before the journal; 0 if `head` does not say (which is reported later).
-    fn stored(&self) -> u64 {
+    /// Index below which the tree is synced, and that below which payloads are in blocks, read before the journal; 0 if `head`
+    /// does not say (which is reported later).
+    fn head_sizes(&self) -> (u64, u64) {
         let head = || Head::read(&self.folder, &self.folder.origin()?, &KeyList::read(&self.folder)?);
-        head().map_or(0, |head| head.stored)
+        head().map_or((0, 0), |head| (head.synced, head.stored))
     }
 
     fn checkpoint(&mut self, keys: &[Vkey]) -> Option<Checkpoint> {

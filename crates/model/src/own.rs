@@ -96,7 +96,7 @@ pub struct Gap {
 /// The ledger about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerNote {
-    /// `created`, `cut`, `damaged`, `rolled_back`, `upgraded`, `key_added`, `key_retired`.
+    /// `created`, `cut`, `damaged`, `rolled_back`, `pruned`, `checked`, `upgraded`, `key_added`, `key_retired`.
     pub what: String,
     /// Old checkpoint, range or key, as the case needs.
     pub detail: String,

@@ -1,6 +1,6 @@
 //! The parts of our own folders that other logs do not have, and files that nobody has asked for.
 
-use super::Check;
+use super::{Check, Gone, Outcome, Trouble};
 use crate::error::Error;
 use crate::group::{Group, PAGE};
 use crate::head::{Head, KeyList, read_positions, secret_path};
@@ -8,6 +8,7 @@ use crate::journal::{Finding, SPARE, Scan, nonce, scan_live};
 use crate::leaf::split_leaf;
 use crate::note::{Checkpoint, Skey};
 use crate::payload::{Block, block_first, commitment, hex, reference_in};
+use crate::prune::{Prune, PruneList, covering, read_list};
 use crate::tiles::{WIDTH, bundle_path, tile_path, tile_width};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -76,6 +77,8 @@ impl Check {
         for path in paths {
             let block = match self.read(&path) {
                 Ok(bytes) => Block::decode(&bytes),
+                // Pruned since the folder was listed; whether rightly, its leaves show.
+                Err(error) if error.is_not_found() => continue,
                 Err(error) => {
                     self.report.error(&path, None, &error);
                     continue;
@@ -138,6 +141,46 @@ impl Check {
                         "the journal has another entry than the bundle",
                     );
                 }
+            }
+        }
+    }
+
+    /// Payloads that are not here: pruned, if an entry of the tree speaks about them; everything else is damage.
+    /// The list has exactly the tree's entries below `synced`.
+    pub(super) fn gone(&mut self, synced: u64, size: u64) {
+        let path = self.folder.path("pruned");
+        self.seen(path.clone());
+        let list = read_list(&self.folder).unwrap_or_else(|error| {
+            self.report.error(&path, None, &error);
+            self.prunes.clone()
+        });
+        let below =
+            |list: &[(u64, Prune)]| -> PruneList { list.iter().filter(|(by, _)| *by < synced).cloned().collect() };
+        if below(&list) != below(&self.prunes) {
+            self.report.refute(&path, None, "it does not list the pruning entries that the tree has");
+        }
+        for Gone { entry, append, class, day } in std::mem::take(&mut self.gone) {
+            let says = |list: &PruneList| covering(list, u64::MAX, &class, &day, append);
+            if let Some(by) = says(&self.prunes) {
+                *self.report.pruned.entry(by).or_default() += 1;
+                continue;
+            }
+            self.report.missing += 1;
+            let path = bundle_path(entry / WIDTH, WIDTH);
+            if let Some(by) = says(&list).filter(|by| *by >= size) {
+                // A process that writes has pruned while we read.
+                let detail = format!(
+                    "its payload was pruned as entry {by} says, which is younger than the checkpoint; verify again"
+                );
+                self.report.troubles.push(Trouble {
+                    outcome: Outcome::CouldNotCheck,
+                    path,
+                    detail,
+                    entry: Some(entry),
+                });
+            } else {
+                let detail = "its payload is not here, and no entry under the checkpoint says that it was pruned";
+                self.report.refute(&path, Some(entry), detail);
             }
         }
     }

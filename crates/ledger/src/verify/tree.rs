@@ -1,11 +1,12 @@
 //! The tree: every entry, every tile, the root. This works on any log in the C2SP tlog-tiles layout.
 
-use super::{Check, Outcome, Report, Trouble};
+use super::{Check, Gone, Outcome, Report, Trouble};
 use crate::error::Error;
 use crate::leaf::split_leaf;
 use crate::merkle::{Hash, Tree, leaf_hash};
 use crate::note::Checkpoint;
-use crate::payload::reference_in;
+use crate::payload::members_in;
+use crate::seal::day_of;
 use crate::tiles::{WIDTH, bundle_path, split_bundle, tile_path, tile_width};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -187,9 +188,15 @@ impl Check {
         if body == b"null" {
             self.report.fillers += 1;
         }
-        if reference_in(body).is_some() && !payloads.contains(&stamp.append) {
-            self.report.refute(&path(), Some(index), "its payload is not here, and no entry says that it was deleted");
+        let members = members_in(body);
+        if let Some(reference) = members.payload
+            && !payloads.contains(&stamp.append)
+            && self.gone.last().is_none_or(|gone| gone.append != stamp.append)
+        {
+            let day = day_of(leaf).unwrap_or_default().to_owned();
+            self.gone.push(Gone { entry: index, append: stamp.append, class: reference.class, day });
         }
+        self.prunes.extend(members.pruned.map(|prune| (index, prune)));
     }
 }
 
