@@ -17,7 +17,7 @@ use crate::{
     config::{self, Flags, Loaded},
     demo, explain, feed,
     intake::now,
-    lines, own, render, serve,
+    lines, own, render, retention, serve,
 };
 
 /// Runs a command. Exit codes: 0 done, 1 refuted (`verify`), 2 could not.
@@ -33,6 +33,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Import(args) => import(args)?,
         Command::Verify(args) => return verify(&args),
         Command::Checkpoint(args) => checkpoint(args)?,
+        Command::Retention(args) => retain(args)?,
         Command::Init(args) => init(args)?,
         Command::Ledger(cli::Ledger { command: LedgerCommand::AcceptRollback(args) }) => accept_rollback(args)?,
         Command::Config(cli::ConfigArgs { command: ConfigCommand::Check(args) }) => check(args)?,
@@ -190,6 +191,29 @@ fn import(args: cli::Import) -> Result<()> {
         sum.entries
     );
     Ok(())
+}
+
+fn retain(args: cli::Retention) -> Result<()> {
+    let config = loaded(args.data)?.config;
+    let plan = if args.apply {
+        let opened = match ledger::Ledger::open(&serve::ledger_config(&config)) {
+            Err(ledger::Error::Locked { .. }) => bail!(retention::left_to_server(&config.data)),
+            other => other.with_context(|| format!("open the ledger in {}", config.data.display()))?,
+        };
+        // What recovery has to tell belongs on the record before anything goes.
+        for notice in opened.notices.try_iter() {
+            opened
+                .ledger
+                .append_wait(ledger::Append::one(ledger::Lane::Own, own::notice_body(&notice)))
+                .context("write what the ledger tells")?;
+        }
+        let plan = retention::apply(&config.retention, &opened.ledger, now(), &|| true)?;
+        opened.ledger.close().context("close the ledger")?;
+        plan
+    } else {
+        retention::dry_run(&config.retention, &config.data, now())?
+    };
+    print(args.output, &plan, &plan.classes, retention::text)
 }
 
 fn init(args: cli::Init) -> Result<()> {

@@ -38,6 +38,8 @@ pub struct Config {
     pub api: Api,
     /// Folding and indexing.
     pub derive: Derive,
+    /// How long the raw input behind entries is kept; entries stay for ever.
+    pub retention: Retention,
     /// Logs and traces about Counterfoil itself.
     pub telemetry: Telemetry,
     /// Files to follow.
@@ -55,6 +57,7 @@ impl Default for Config {
             intake: Intake::default(),
             api: Api::default(),
             derive: Derive::default(),
+            retention: Retention::default(),
             telemetry: Telemetry::default(),
             source: Vec::new(),
         }
@@ -177,6 +180,77 @@ pub struct Derive {
 impl Default for Derive {
     fn default() -> Self {
         Self { commit_ms: 500, snapshot_entries: 100_000, index_memory_bytes: 64 << 20 }
+    }
+}
+
+/// How long payloads are kept, by class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Deliveries of CloudEvents. 400 days: an audit period of twelve months, and five weeks to test it.
+    pub events: ClassRetention,
+    /// Lines as they were received. What was read from them stays in the entries.
+    pub lines: ClassRetention,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let of = |days| ClassRetention { keep_days: Keep::Days(days), hold: false };
+        Self { events: of(400), lines: of(7) }
+    }
+}
+
+impl Retention {
+    /// Every class with its rule; the names are those in payload references.
+    pub fn classes(&self) -> [(&'static str, ClassRetention); 2] {
+        [("events", self.events), ("lines", self.lines)]
+    }
+}
+
+/// The rule of one class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClassRetention {
+    /// Whole days that a payload is kept at least, or `"off"`: for ever.
+    #[serde(default = "Keep::ever")] // of a file read alone; the layer of defaults has a number for each class
+    pub keep_days: Keep,
+    /// Legal hold: nothing of this class goes, whatever its age.
+    #[serde(default)]
+    pub hold: bool,
+}
+
+/// A number of days, or `"off"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "keep_days is a number of days, or \"off\" for ever")]
+pub enum Keep {
+    /// So many days.
+    Days(u32),
+    /// For ever.
+    Ever(Off),
+}
+
+/// The word `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Off {
+    /// `"off"`.
+    #[serde(rename = "off")]
+    Off,
+}
+
+impl Keep {
+    /// For ever.
+    pub const OFF: Self = Self::Ever(Off::Off);
+
+    fn ever() -> Self {
+        Self::OFF
+    }
+
+    /// Days; none for ever.
+    pub fn days(self) -> Option<u32> {
+        match self {
+            Self::Days(days) => Some(days),
+            Self::Ever(_) => None,
+        }
     }
 }
 
@@ -348,6 +422,10 @@ const SETTINGS: &[&str] = &[
     "derive.commit_ms",
     "derive.snapshot_entries",
     "derive.index_memory_bytes",
+    "retention.events.keep_days",
+    "retention.events.hold",
+    "retention.lines.keep_days",
+    "retention.lines.hold",
     "telemetry.otlp_endpoint",
     "telemetry.json_logs",
     "telemetry.filter",
@@ -421,6 +499,11 @@ impl Config {
                     other.display(),
                     source.path.display()
                 );
+            }
+        }
+        for (class, rule) in self.retention.classes() {
+            if rule.keep_days == Keep::Days(0) {
+                bail!("retention.{class}.keep_days = 0; at least 1, or \"off\" to keep it for ever");
             }
         }
         if self.ledger.segment_bytes < 16 << 20 {

@@ -29,6 +29,7 @@ pub mod own;
 pub mod people;
 pub mod problem;
 pub mod render;
+pub mod retention;
 pub mod route;
 pub mod scenario;
 pub mod serve;

@@ -49,6 +49,8 @@ pub struct Metrics {
     pub records: Counter,
     /// Trouble of the derived part (index, snapshot, people table), by reason.
     pub derived_trouble: Family<Reason, Counter>,
+    /// Payloads removed by retention.
+    pub pruned: Counter,
     /// Queries answered.
     pub queries: Counter,
     /// Seconds per query.
@@ -73,6 +75,7 @@ impl Default for Metrics {
             evicted: Gauge::default(),
             records: Counter::default(),
             derived_trouble: Family::default(),
+            pruned: Counter::default(),
             queries: Counter::default(),
             query_seconds: Histogram::new(SECONDS),
         };
@@ -107,6 +110,7 @@ impl Metrics {
             "Trouble of the derived part, by reason",
             self.derived_trouble.clone(),
         );
+        r.register("counterfoil_payloads_pruned", "Payloads removed by retention", self.pruned.clone());
         r.register("counterfoil_queries", "Queries answered", self.queries.clone());
         r.register("counterfoil_query_duration_seconds", "Time per query", self.query_seconds.clone());
     }

@@ -38,13 +38,13 @@ use crate::{
     derive::Derived,
     desk::Desk,
     follow::{self, Follower},
-    intake::Intake,
+    intake::{Intake, now},
     keys::Keys,
     log::Log,
     metrics::Metrics,
     own,
     people::People,
-    telemetry,
+    retention, telemetry,
 };
 use listener::Limits;
 
@@ -187,6 +187,7 @@ impl Workers {
     fn end(self) -> Result<()> {
         self.stop.store(true, Ordering::Release);
         for thread in self.inputs {
+            thread.thread().unpark(); // those that wait for their next time
             let _ = thread.join(); // a panic has been logged by its hook
         }
         own::heartbeat(&self.desk, &self.life, own::Phase::Last);
@@ -245,6 +246,10 @@ async fn open(
         let (desk, stop) = (Arc::clone(desk), Arc::clone(&stop));
         move || notices(&desk, &opened.notices, &stop)
     })?];
+    inputs.push(spawn("retention", {
+        let (config, desk, ledger, stop) = (config.clone(), Arc::clone(desk), Arc::clone(&ledger), Arc::clone(&stop));
+        move || retain(&config, &desk.metrics, &ledger, &stop)
+    })?);
     let positions = ledger.positions();
     let files = config.source.iter().map(|s| Follower::new(s, &positions)).collect::<Result<Vec<_>>>()?;
     if !files.is_empty() {
@@ -345,11 +350,56 @@ fn notices(desk: &Arc<Desk>, notices: &Receiver<Notice>, stop: &AtomicBool) {
 /// Nice value of the derived work: intake goes first when processors are short.
 const BEHIND_INTAKE: i32 = 10;
 
+/// Waits, unless the end comes first.
+fn pause(time: Duration, stop: &AtomicBool) {
+    let until = Instant::now() + time;
+    while !stop.load(Ordering::Acquire) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        thread::park_timeout(left);
+    }
+}
+
+/// Applies retention at the start and then every hour.
+fn retain(config: &Config, metrics: &Metrics, ledger: &Ledger, stop: &AtomicBool) {
+    behind_intake();
+    let go_on = || !stop.load(Ordering::Acquire);
+    while go_on() {
+        match retention::apply(&config.retention, ledger, now(), &go_on) {
+            Ok(plan) => {
+                for class in plan.classes.iter().filter(|class| class.pruned_by.is_some()) {
+                    let (class, goes, by) = (&class.class, &class.goes, class.pruned_by);
+                    tracing::info!(
+                        class,
+                        payloads = goes.payloads,
+                        disk_bytes = goes.disk_bytes,
+                        by,
+                        "payloads were pruned"
+                    );
+                    metrics.pruned.inc_by(goes.payloads);
+                }
+            }
+            Err(error) => {
+                metrics.trouble("retention");
+                tracing::error!(error = format!("{error:#}"), "retention could not be applied; again in an hour");
+            }
+        }
+        pause(retention::PERIOD, stop);
+    }
+}
+
+/// Lowers the priority of this thread. On Linux a priority belongs to the thread. Refused (a container may forbid it), the
+/// work is done all the same.
+fn behind_intake() {
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), BEHIND_INTAKE);
+}
+
 /// Keeps the derived world going. After trouble (a full disk, a damaged index) it is opened again from its last
 /// snapshot; meanwhile searches answer 503 and intake does not notice.
 fn derive(config: &Config, ledger: &Ledger, log: &Log, api: &Api, metrics: &Arc<Metrics>, closed: &AtomicBool) {
-    // On Linux a priority belongs to the thread. Refused (a container may forbid it), the work is done all the same.
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), BEHIND_INTAKE);
+    behind_intake();
     loop {
         let following = || -> Result<()> {
             let mut derived = Derived::open(&config.data, log, config.derive.index_memory_bytes, Arc::clone(metrics))?;

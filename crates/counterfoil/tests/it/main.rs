@@ -12,4 +12,5 @@ mod follow;
 mod intake;
 mod nginx;
 mod published;
+mod retention;
 mod tidy;
