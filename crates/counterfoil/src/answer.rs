@@ -14,7 +14,7 @@ use model::{Record, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{derive::Progress, intake::now, log::Log, people::People, problem::Problem, sources::Coverage};
+use crate::{derive::Progress, intake::now, log::Log, people::People, problem::Problem, selfcheck, sources::Coverage};
 
 /// What answers are made from.
 #[derive(Clone)]
@@ -221,6 +221,9 @@ pub struct DoctorAnswer {
     pub sealed: u64,
     /// The log's name.
     pub origin: String,
+    /// How far the self-check is; absent when none was made yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selfcheck: Option<selfcheck::State>,
     /// Free bytes on the ledger's disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_bytes: Option<u64>,

@@ -196,7 +196,10 @@ fn import(args: cli::Import) -> Result<()> {
 fn retain(args: cli::Retention) -> Result<()> {
     let config = loaded(args.data)?.config;
     let plan = if args.apply {
-        let opened = match ledger::Ledger::open(&serve::ledger_config(&config)) {
+        let mut of = serve::ledger_config(&config);
+        // Nobody sends anything meanwhile: only a person waits.
+        of.limits.sync_every_ms = 200;
+        let opened = match ledger::Ledger::open(&of) {
             Err(ledger::Error::Locked { .. }) => bail!(retention::left_to_server(&config.data)),
             other => other.with_context(|| format!("open the ledger in {}", config.data.display()))?,
         };

@@ -40,6 +40,8 @@ pub struct Config {
     pub derive: Derive,
     /// How long the raw input behind entries is kept; entries stay for ever.
     pub retention: Retention,
+    /// Reading old entries and payloads again, to see damage before somebody needs them.
+    pub selfcheck: SelfCheck,
     /// Logs and traces about Counterfoil itself.
     pub telemetry: Telemetry,
     /// Files to follow.
@@ -58,6 +60,7 @@ impl Default for Config {
             api: Api::default(),
             derive: Derive::default(),
             retention: Retention::default(),
+            selfcheck: SelfCheck::default(),
             telemetry: Telemetry::default(),
             source: Vec::new(),
         }
@@ -254,6 +257,22 @@ impl Keep {
     }
 }
 
+/// The rolling self-check of a server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SelfCheck {
+    /// Bytes that it reads a second, on average; 0 turns it off.
+    pub bytes_per_second: u64,
+    /// Seconds from the beginning of one round to that of the next, unless a round takes longer.
+    pub round_seconds: u64,
+}
+
+impl Default for SelfCheck {
+    fn default() -> Self {
+        Self { bytes_per_second: 4 << 20, round_seconds: 24 * 3600 }
+    }
+}
+
 /// Telemetry about the process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -426,6 +445,8 @@ const SETTINGS: &[&str] = &[
     "retention.events.hold",
     "retention.lines.keep_days",
     "retention.lines.hold",
+    "selfcheck.bytes_per_second",
+    "selfcheck.round_seconds",
     "telemetry.otlp_endpoint",
     "telemetry.json_logs",
     "telemetry.filter",

@@ -32,6 +32,7 @@ pub mod render;
 pub mod retention;
 pub mod route;
 pub mod scenario;
+pub mod selfcheck;
 pub mod serve;
 pub mod sources;
 pub mod telemetry;

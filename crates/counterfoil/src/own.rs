@@ -88,6 +88,11 @@ pub fn notice(desk: &Desk, notice: &Notice) {
     keep(desk, vec![fact(notice)]);
 }
 
+/// An entry of the ledger about itself.
+pub fn note(desk: &Desk, what: &str, detail: String) {
+    keep(desk, vec![Fact::Ledger(LedgerNote { what: what.to_owned(), detail })]);
+}
+
 /// The fact of a notice.
 fn fact(notice: &Notice) -> Fact {
     let time = |at: &chrono::DateTime<chrono::Utc>| Time(at.timestamp_nanos_opt().unwrap_or_default());

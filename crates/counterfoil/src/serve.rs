@@ -44,7 +44,9 @@ use crate::{
     metrics::Metrics,
     own,
     people::People,
-    retention, telemetry,
+    retention,
+    selfcheck::Checker,
+    telemetry,
 };
 use listener::Limits;
 
@@ -250,6 +252,11 @@ async fn open(
         let (config, desk, ledger, stop) = (config.clone(), Arc::clone(desk), Arc::clone(&ledger), Arc::clone(&stop));
         move || retain(&config, &desk.metrics, &ledger, &stop)
     })?);
+    if config.selfcheck.bytes_per_second > 0 {
+        let checker = Checker::new(&config.data, &config.selfcheck, Arc::clone(desk), Arc::clone(&ledger));
+        let (desk, stop) = (Arc::clone(desk), Arc::clone(&stop));
+        inputs.push(spawn("selfcheck", move || selfcheck(checker, &desk.metrics, &stop))?);
+    }
     let positions = ledger.positions();
     let files = config.source.iter().map(|s| Follower::new(s, &positions)).collect::<Result<Vec<_>>>()?;
     if !files.is_empty() {
@@ -387,6 +394,28 @@ fn retain(config: &Config, metrics: &Metrics, ledger: &Ledger, stop: &AtomicBool
             }
         }
         pause(retention::PERIOD, stop);
+    }
+}
+
+/// Runs the self-check, round after round.
+fn selfcheck(mut checker: Checker, metrics: &Metrics, stop: &AtomicBool) {
+    /// Before a step is tried again that could not be made.
+    const AGAIN: Duration = Duration::from_mins(1);
+    behind_intake();
+    loop {
+        pause(checker.wait(), stop);
+        if stop.load(Ordering::Acquire) {
+            return;
+        }
+        let paced = |time| {
+            pause(time, stop);
+            !stop.load(Ordering::Acquire)
+        };
+        if let Err(error) = checker.round(paced) {
+            metrics.trouble("selfcheck");
+            tracing::warn!(error = format!("{error:#}"), "the self-check could not go on; again in a minute");
+            pause(AGAIN, stop);
+        }
     }
 }
 

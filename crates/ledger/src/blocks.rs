@@ -3,7 +3,7 @@
 use crate::durable::Disk;
 use crate::error::Error;
 use crate::payload::{Block, OpenBlock, block_first, block_path};
-use crate::prune::{Prune, PruneList};
+use crate::prune::{Prune, PruneList, covering};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +34,11 @@ impl Blocks {
     /// Pruning entries that the sealer has taken in, in order, sealed or not.
     pub(crate) fn prunes(&self) -> PruneList {
         self.prunes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The entry in a checkpoint of so many entries that says that this payload was pruned.
+    pub(crate) fn pruned_by(&self, sealed: u64, class: &str, day: &str, append: u64) -> Option<u64> {
+        covering(&self.prunes.lock().unwrap_or_else(PoisonError::into_inner), sealed, class, day, append)
     }
 
     pub(crate) fn set_prunes(&self, list: PruneList) {
@@ -89,7 +94,7 @@ impl Blocks {
 }
 
 /// Blocks of one folder that can hold the same payload: after recovery from damage their bounds can differ from those before.
-const OVERLAP: usize = 16;
+pub(crate) const OVERLAP: usize = 16;
 
 /// The payload from the blocks on disk; none if no block has it.
 pub(crate) fn find_on_disk(

@@ -7,7 +7,7 @@
 //! `blocks`), and at least once a second signs a checkpoint (`seal`, `note`) after it has put it into the small trusted file
 //! (`head`). The keeper's thread makes the next journal segment ahead and watches the space on disk (`keeper`).
 //!
-//! Payloads whose time is over are pruned (`prune`). After a crash only the tail is read again (`recover`); if what was signed last is lost, [`accept_rollback`] keeps what is
+//! Payloads whose time is over are pruned (`prune`). What was written is read again, round by round (`recheck`). After a crash only the tail is read again (`recover`); if what was signed last is lost, [`accept_rollback`] keeps what is
 //! there and goes on under a new name (`salvage`). Anybody can read a folder ([`Reader`]), take proofs from it (`proof`),
 //! and check every byte of it ([`verify`]).
 //!
@@ -31,6 +31,7 @@ mod payload;
 mod proof;
 mod prune;
 mod read;
+mod recheck;
 mod recover;
 mod salvage;
 mod seal;
@@ -53,6 +54,7 @@ pub use payload::{Payload, PayloadRef, reference_in};
 pub use proof::verify_tlog_proof;
 pub use prune::{PayloadDay, Prune, Pruned};
 pub use read::Reader;
+pub use recheck::{Damage, Rechecked, Round};
 pub use salvage::accept_rollback;
 pub use shared::{Done, Lane, Receipt, SpaceLevel};
 pub use simulated::{Fault, SimDisk};

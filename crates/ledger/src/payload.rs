@@ -296,10 +296,15 @@ impl Block {
         &self.plain[row.offset as usize..][..SALT + row.len as usize]
     }
 
+    /// Salt ‖ bytes of an append's payload.
+    pub(crate) fn salted_of(&self, entry: u64) -> Option<&[u8]> {
+        let at = self.rows.binary_search_by_key(&entry, |row| row.entry).ok()?;
+        Some(self.salted(&self.rows[at]))
+    }
+
     /// The payload of an append, without its salt.
     pub(crate) fn find(&self, entry: u64) -> Option<&[u8]> {
-        let row = self.rows[self.rows.binary_search_by_key(&entry, |row| row.entry).ok()?];
-        Some(&self.salted(&row)[SALT..])
+        Some(&self.salted_of(entry)?[SALT..])
     }
 }
 

@@ -1,7 +1,7 @@
 //! `doctor`: what each source can and cannot show.
 
 use super::{DoctorAnswer, View};
-use crate::{problem::Problem, sources};
+use crate::{problem::Problem, selfcheck, sources};
 
 /// A line per source.
 pub fn answer(view: &View) -> Result<DoctorAnswer, Problem> {
@@ -12,6 +12,7 @@ pub fn answer(view: &View) -> Result<DoctorAnswer, Problem> {
         sources: known.sources.iter().map(|(source, seen)| sources::coverage(&known.sources, source, seen)).collect(),
         sealed: view.log.sealed(),
         origin: view.log.origin(),
+        selfcheck: view.ledger.parent().and_then(selfcheck::State::read),
         free_bytes,
         witnesses: Vec::new(),
         through,

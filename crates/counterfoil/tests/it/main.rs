@@ -13,4 +13,5 @@ mod intake;
 mod nginx;
 mod published;
 mod retention;
+mod selfcheck;
 mod tidy;
