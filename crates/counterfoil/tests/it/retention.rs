@@ -22,7 +22,7 @@ pub(crate) fn aged(data: &Path) -> Vec<u64> {
         (today, ["events", "lines"]),
     ] {
         clock.set_wall(wall);
-        let ledger = Ledger::open(&config).unwrap().ledger;
+        let ledger = opened(&config);
         for class in classes {
             let payload = Payload::new(format!("{class} at {wall}\n").into_bytes(), class, "identity").unwrap();
             let body = json!({
@@ -45,6 +45,17 @@ pub(crate) fn aged(data: &Path) -> Vec<u64> {
         ledger.close().unwrap();
     }
     entries
+}
+
+/// Opens the ledger. Another test's process that is just being started can hold a copy of the lock until it runs.
+fn opened(config: &ledger::Config) -> Ledger {
+    let began = Instant::now();
+    loop {
+        match Ledger::open(config) {
+            Err(ledger::Error::Locked { .. }) if began.elapsed() < PATIENCE => std::thread::yield_now(),
+            other => return other.unwrap().ledger,
+        }
+    }
 }
 
 fn retention(data: &Path, options: &[&str]) -> (bool, Value) {
