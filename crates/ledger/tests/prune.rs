@@ -372,6 +372,57 @@ fn a_body_that_does_not_say_it_prunes_nothing() {
     assert!(reference_in(&body_of(&asked)).is_none());
 }
 
+/// The self-check reads on while blocks vanish under its hands, and takes none of them for damage.
+#[test]
+fn rounds_of_the_self_check_beside_a_pruning_find_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::on(Disk::Real, dir.path());
+    init(&world.config, None).unwrap();
+    let log = world.open().unwrap();
+    for _ in 0..12 {
+        for class in ["events", "lines"] {
+            for _ in 0..20 {
+                world.append(&log, class).unwrap();
+            }
+        }
+        world.clock.advance(DAY);
+        world.day += 1;
+    }
+    log.close().unwrap();
+    let log = world.open().unwrap();
+    let (total, done) = (world.payloads.len() as u64, std::sync::atomic::AtomicBool::new(false));
+    let order = std::sync::atomic::Ordering::SeqCst;
+    let (rounds, last) = std::thread::scope(|scope| {
+        let checks = scope.spawn(|| {
+            let mut rounds = 0;
+            loop {
+                // Looked at before the round: one more follows the last pruning.
+                let ending = done.load(order);
+                let mut round = log.recheck(0).unwrap();
+                let (mut kept, mut pruned) = (0, 0);
+                while let Some(step) = log.recheck_step(&mut round).unwrap() {
+                    assert_eq!(step.damage, vec![]);
+                    (kept, pruned) = (kept + step.payloads, pruned + step.pruned);
+                }
+                assert_eq!(kept + pruned, total);
+                rounds += 1;
+                if ending {
+                    return (rounds, (kept, pruned));
+                }
+            }
+        });
+        for day in 0..10 {
+            for class in ["events", "lines"] {
+                world.prune(&log, class, day).unwrap();
+            }
+        }
+        done.store(true, order);
+        checks.join().unwrap()
+    });
+    assert!(rounds > 1);
+    assert_eq!(last, (2 * 40, 10 * 40));
+}
+
 fn python(dir: &Path) -> (Option<i32>, String) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../verify.py");
     let output = Command::new("python3").arg(script).arg(dir.join("ledger")).output().unwrap();
