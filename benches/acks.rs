@@ -1,152 +1,118 @@
-//! Durable acknowledgements per second, a new connection per event as Tekton does, beside a bare axum handler that
-//! reads the body and forgets it. Both servers and the loader share the machine; the ratio is the figure.
+//! Durable acknowledgements per second beside a bare axum handler that reads the body and forgets it.
 //!
-//! `cargo bench -p counterfoil --bench acks`
+//! Three processes share the machine: the loader (this one), `counterfoil serve`, and the bare server (this program
+//! again). For each case the two servers are loaded in turn, several times; the figure is the ratio of the medians.
+//! Tekton's way is a new connection per event; keep-alive is shown beside it. Bodies are a recorded TaskRun event, each
+//! with a uid of its own.
+//!
+//! `cargo bench -p counterfoil --bench acks [-- --events N --rounds N --senders N --only WORD]`
 
-#![expect(clippy::disallowed_methods, reason = "a server to compare with")]
+#[path = "acks/bare.rs"]
+mod bare;
+#[path = "acks/event.rs"]
+mod event;
+#[path = "acks/load.rs"]
+mod load;
+#[path = "acks/server.rs"]
+mod server;
 
-use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    process::{Command, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
-    time::{Duration, Instant},
-};
+use load::Load;
+use server::Server;
 
-const EVENTS: usize = 20_000;
-const SENDERS: usize = 64;
-const ROUNDS: usize = 3;
-const BYTES: usize = 4096;
+/// One comparison.
+struct Case {
+    name: &'static str,
+    bytes: usize,
+    keep_alive: bool,
+    derive: bool,
+}
+
+const CASES: &[Case] = &[
+    Case { name: "4 KB, connection per event, index off", bytes: 4 << 10, keep_alive: false, derive: false },
+    Case { name: "4 KB, connection per event, all on", bytes: 4 << 10, keep_alive: false, derive: true },
+    Case { name: "14 KB, connection per event, index off", bytes: 14 << 10, keep_alive: false, derive: false },
+    Case { name: "14 KB, connection per event, all on", bytes: 14 << 10, keep_alive: false, derive: true },
+    Case { name: "4 KB, keep-alive, index off", bytes: 4 << 10, keep_alive: true, derive: false },
+    Case { name: "4 KB, keep-alive, all on", bytes: 4 << 10, keep_alive: true, derive: true },
+    Case { name: "14 KB, keep-alive, index off", bytes: 14 << 10, keep_alive: true, derive: false },
+    Case { name: "14 KB, keep-alive, all on", bytes: 14 << 10, keep_alive: true, derive: true },
+];
+
+struct Options {
+    events: usize,
+    rounds: usize,
+    senders: usize,
+    only: String,
+}
+
+impl Options {
+    fn read() -> Self {
+        let mut options = Self { events: 20_000, rounds: 3, senders: 64, only: String::new() };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            let mut number = || words.next().and_then(|n| n.parse().ok()).expect("a number follows");
+            match word.as_str() {
+                "--events" => options.events = number(),
+                "--rounds" => options.rounds = number(),
+                "--senders" => options.senders = number(),
+                "--only" => options.only = words.next().expect("a word of a case's name follows"),
+                _ => {} // cargo's own `--bench`
+            }
+        }
+        options
+    }
+}
 
 fn main() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let data = folder.path().join("data");
-    let mut server = Command::new(env!("CARGO_BIN_EXE_counterfoil"))
-        .args(["serve", "--intake", "127.0.0.1:0", "--api", "127.0.0.1:0", "--data"])
-        .arg(&data)
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("start the server");
-    let counterfoil = wait_for(&data);
-    let bare = bare();
-    let body = event(BYTES);
+    if std::env::args().any(|word| word == "--bare") {
+        return bare::serve();
+    }
+    let options = Options::read();
+    let files = load::raise_file_limit();
     println!(
-        "{EVENTS} events of {} bytes, a connection each, {SENDERS} senders, {ROUNDS} rounds; loader on the same {} cores",
-        body.len(),
-        thread::available_parallelism().map_or(0, std::num::NonZero::get)
+        "{} events a round, {} senders, {} rounds, loader and servers on the same {} cores; sources in 127.0.0.0/8; \
+         file limit {files}, somaxconn {}",
+        options.events,
+        options.senders,
+        options.rounds,
+        std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+        std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default().trim(),
     );
-    println!("{:<44} {:>9} {:>8} {:>8} {:>8}", "", "acks/s", "p50 ms", "p99 ms", "p99.9 ms");
+    println!("counterfoil answers 202 after fsync; bare axum answers 202 after reading the body, and keeps nothing");
+    for case in CASES.iter().filter(|case| case.name.contains(&options.only)) {
+        run(case, &options);
+    }
+}
+
+fn run(case: &Case, options: &Options) {
+    let ours = Server::counterfoil(case.derive);
+    let bare = Server::bare();
+    let body = event::of(case.bytes);
+    println!("\n{} ({} bytes)", case.name, body.len());
+    println!("{:<12} {:>9} {:>8} {:>8} {:>9} {:>12}", "", "acks/s", "p50 ms", "p99 ms", "p99.9 ms", "cpu us/event");
     let mut rates = [Vec::new(), Vec::new()];
-    for _ in 0..ROUNDS {
-        for (n, (name, to)) in
-            [("counterfoil serve (202 after fsync)", counterfoil), ("bare axum (read body, 202, nothing kept)", bare)]
-                .into_iter()
-                .enumerate()
-        {
-            let (rate, times) = load(to, &body);
-            let at = |share: f64| {
-                #[expect(
-                    clippy::cast_precision_loss,
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "an index"
-                )]
-                let index = ((times.len() - 1) as f64 * share) as usize;
-                times[index].as_secs_f64() * 1000.0
-            };
-            println!("{name:<44} {rate:>9.0} {:>8.2} {:>8.2} {:>8.2}", at(0.5), at(0.99), at(0.999));
-            rates[n].push(rate);
+    for round in 0..options.rounds {
+        for (n, server) in [&ours, &bare].into_iter().enumerate() {
+            let load = Load { to: server.address, events: options.events, senders: options.senders, round };
+            let before = server.cpu();
+            let outcome = load.run(&body, case.keep_alive);
+            let cpu = server.cpu().saturating_sub(before).as_secs_f64() * 1e6 / load::float(options.events);
+            println!(
+                "{:<12} {:>9.0} {:>8.2} {:>8.2} {:>9.2} {:>12.1}",
+                server.name,
+                outcome.rate,
+                outcome.at(0.5),
+                outcome.at(0.99),
+                outcome.at(0.999),
+                cpu
+            );
+            rates[n].push(outcome.rate);
         }
     }
-    let median = |rates: &mut Vec<f64>| {
+    let [ours_rate, bare_rate] = rates.map(|mut rates| {
         rates.sort_by(f64::total_cmp);
         rates[rates.len() / 2]
-    };
-    let [ours, theirs] = &mut rates;
-    println!("ratio of medians, counterfoil / bare axum: {:.2}", median(ours) / median(theirs));
-    let _ = server.kill(); // ours
-    let _ = server.wait();
-}
-
-fn wait_for(data: &std::path::Path) -> SocketAddr {
-    let began = Instant::now();
-    loop {
-        if let Ok(text) = std::fs::read(data.join("serving.json")) {
-            let at: serde_json::Value = serde_json::from_slice(&text).expect("serving.json");
-            return at["intake"].as_str().and_then(|a| a.parse().ok()).expect("an address");
-        }
-        assert!(began.elapsed() < Duration::from_secs(30), "the server does not answer");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// The least that an axum server does with a POST.
-fn bare() -> SocketAddr {
-    let (sender, receiver) = std::sync::mpsc::channel();
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async move {
-            let app = axum::Router::new().fallback(|body: bytes::Bytes| async move {
-                std::hint::black_box(body.len());
-                axum::http::StatusCode::ACCEPTED
-            });
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-            sender.send(listener.local_addr().expect("an address")).expect("main waits");
-            axum::serve(listener, app).await.expect("serve");
-        });
     });
-    receiver.recv().expect("the server starts")
-}
-
-/// A TaskRun event of about so many bytes.
-fn event(bytes: usize) -> Vec<u8> {
-    let head = r#"{"taskRun":{"metadata":{"name":"bench","namespace":"ci","uid":"11111111-2222-3333-4444-555555555555","annotations":{"note":""#;
-    let tail = r#""}},"spec":{"serviceAccountName":"builder"},"status":{"podName":"bench-pod","conditions":[{"type":"Succeeded","status":"Unknown","reason":"Running","lastTransitionTime":"2026-11-23T15:20:59Z"}]}}}"#;
-    let mut body = head.as_bytes().to_vec();
-    body.resize(bytes - tail.len(), b'x');
-    body.extend_from_slice(tail.as_bytes());
-    body
-}
-
-fn load(to: SocketAddr, body: &[u8]) -> (f64, Vec<Duration>) {
-    let next = AtomicUsize::new(0);
-    let began = Instant::now();
-    let mut times: Vec<Duration> = thread::scope(|scope| {
-        let senders: Vec<_> = (0..SENDERS)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut times = Vec::new();
-                    loop {
-                        let n = next.fetch_add(1, Ordering::Relaxed);
-                        if n >= EVENTS {
-                            return times;
-                        }
-                        let head = format!(
-                            "POST /events HTTP/1.1\r\nHost: b\r\nContent-Length: {}\r\nCe-Id: {n}\r\nCe-Source: /b\r\n\
-                             Ce-Specversion: 1.0\r\nCe-Type: dev.tekton.event.taskrun.running.v1\r\n\
-                             Content-Type: application/json\r\nConnection: close\r\n\r\n",
-                            body.len()
-                        );
-                        let sent = Instant::now();
-                        let mut stream = TcpStream::connect(to).expect("connect");
-                        stream.set_nodelay(true).expect("nodelay");
-                        stream.write_all(&[head.as_bytes(), body].concat()).expect("send");
-                        let mut answer = Vec::new();
-                        stream.read_to_end(&mut answer).expect("answer");
-                        assert!(answer.starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&answer));
-                        times.push(sent.elapsed());
-                    }
-                })
-            })
-            .collect();
-        senders.into_iter().flat_map(|s| s.join().expect("a sender ends")).collect()
-    });
-    let rate = {
-        #[expect(clippy::cast_precision_loss, reason = "a rate")]
-        let events = EVENTS as f64;
-        events / began.elapsed().as_secs_f64()
-    };
-    times.sort();
-    (rate, times)
+    let lag = if case.derive { format!(", lag {} entries", ours.lag()) } else { String::new() };
+    println!("ratio {:.2}, resident {} MiB{lag}", ours_rate / bare_rate, ours.resident() >> 20);
 }

@@ -14,7 +14,16 @@ use model::{Record, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{derive::Progress, intake::now, log::Log, people::People, problem::Problem, selfcheck, sources::Coverage};
+use crate::{
+    derive::Progress,
+    intake::now,
+    log::Log,
+    people::People,
+    problem::Problem,
+    publish::outside::{Outside, Place, Witnessing},
+    selfcheck,
+    sources::Coverage,
+};
 
 /// What answers are made from.
 #[derive(Clone)]
@@ -29,6 +38,8 @@ pub struct View {
     pub progress: Arc<Progress>,
     /// What references to persons stand for.
     pub people: Arc<People>,
+    /// What is known outside; none if no process serves the folder.
+    pub outside: Option<Arc<Outside>>,
 }
 
 impl View {
@@ -227,8 +238,10 @@ pub struct DoctorAnswer {
     /// Free bytes on the ledger's disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_bytes: Option<u64>,
-    /// Witnesses that hold checkpoints of this ledger: none in this version.
-    pub witnesses: Vec<String>,
+    /// Whether witnesses hold what this ledger has signed.
+    pub witness: Witnessing,
+    /// Every witness and every place that keeps checkpoints.
+    pub published: Vec<Place>,
     /// How far it knows.
     pub through: Through,
 }

@@ -26,6 +26,7 @@ use crate::{
     intake::now,
     log::Log,
     problem::Problem,
+    publish::outside::Outside,
 };
 
 /// How long a request for a proof waits for the seal that covers its entry.
@@ -41,6 +42,7 @@ pub struct Api {
     slots: Arc<Semaphore>,
     /// The ledger's folder: tiles are served from its files.
     ledger: PathBuf,
+    outside: Arc<Outside>,
 }
 
 /// Parameters of a search.
@@ -65,16 +67,18 @@ struct WhatQuery {
 
 impl Api {
     /// An api whose ledger is not open yet.
-    pub fn new(config: &config::Config, desk: Arc<Desk>) -> Self {
+    pub fn new(config: &config::Config, desk: Arc<Desk>, outside: Arc<Outside>) -> Self {
         let view = RwLock::new(Err("the ledger is not open yet".to_owned()));
-        Self { desk, view, slots: Arc::new(Semaphore::new(config.api.max_queries)), ledger: config.data.join("ledger") }
+        let slots = Arc::new(Semaphore::new(config.api.max_queries));
+        Self { desk, view, slots, ledger: config.data.join("ledger"), outside }
     }
 
     /// Gives it something to answer from.
     pub fn open(&self, log: Log, derived: &Derived) {
         let people = Arc::clone(&self.desk.people);
         let ledger = self.ledger.clone();
-        self.set(Ok(View { log, ledger, index: derived.index(), progress: derived.progress(), people }));
+        let outside = Some(Arc::clone(&self.outside));
+        self.set(Ok(View { log, ledger, index: derived.index(), progress: derived.progress(), people, outside }));
     }
 
     /// Takes it away again: until it comes back, questions are answered 503 with this reason.
@@ -100,6 +104,7 @@ impl Api {
             .route("/api/v1/records/{id}", get(record))
             .route("/api/v1/entries/{index}", get(entry))
             .route("/api/v1/entries/{index}/proof", get(proof))
+            .route("/api/v1/checkpoint", get(newest))
             .route("/checkpoint", get(checkpoint))
             .route("/tile/{*path}", get(tile))
             .route("/livez", get(|| async { "ok\n" }))
@@ -212,13 +217,18 @@ async fn entry(State(api): Shared, Path(index): Path<String>) -> Result<Response
     Ok(Json(answer::EntryAnswer { entry: shown, through }).into_response())
 }
 
-/// The proof of an acknowledged entry waits for the seal that covers it; it is never "not found".
+/// The proof of an acknowledged entry: in the cosigned checkpoint where that covers it, otherwise in the log's own newest one.
+/// It waits for the seal that covers it; it is never "not found".
 async fn proof(State(api): Shared, Path(index): Path<String>) -> Result<Response, Problem> {
     let (log, index) = (api.log()?, index_of(&index)?);
+    let cosigned = api.outside.cosigned().filter(|of| of.size > index);
     let proof = move || {
         if let Log::Open(ledger) = &log {
             if index >= ledger.size() {
                 return Err(answer::no_entry(index, ledger.size()));
+            }
+            if let Some(cosigned) = cosigned {
+                return ledger.tlog_proof_in(index, &cosigned.note).map_err(|error| answer::ledger_problem(&error));
             }
             ledger.wait_sealed(index, SEAL_WAIT);
         }
@@ -227,7 +237,15 @@ async fn proof(State(api): Shared, Path(index): Path<String>) -> Result<Response
     api.work(proof).await.map(plain)
 }
 
+/// The published checkpoint: the newest one that has the policy's quorum, so that it never goes back and never comes without
+/// cosignatures once it had them. Without a policy, and before the first quorum, the log's own newest.
 async fn checkpoint(State(api): Shared) -> Result<Response, Problem> {
+    let own = api.log()?.note();
+    Ok(plain(api.outside.cosigned().map_or(own, |cosigned| cosigned.note.to_string())))
+}
+
+/// The log's own newest checkpoint, cosigned or not.
+async fn newest(State(api): Shared) -> Result<Response, Problem> {
     Ok(plain(api.log()?.note()))
 }
 
@@ -270,6 +288,8 @@ async fn ready(State(api): Shared) -> Result<&'static str, Problem> {
 async fn metrics(State(api): Shared) -> Response {
     if let Some(ledger) = api.desk.ledger() {
         api.desk.metrics.ledger_entries.set(ledger.size());
+        api.outside.newest(Log::Open(Arc::clone(ledger)).sealed(), now());
+        api.outside.measure(&api.desk.metrics, now());
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], api.desk.metrics.text()).into_response()

@@ -138,5 +138,5 @@ pub fn follow(data: &std::path::Path, log: Log) -> Result<View> {
     derived.snapshot()?;
     let people = Arc::new(People::open(data)?);
     let ledger = data.join("ledger");
-    Ok(View { log, ledger, index: derived.index(), progress: derived.progress(), people })
+    Ok(View { log, ledger, index: derived.index(), progress: derived.progress(), people, outside: None })
 }

@@ -41,6 +41,10 @@ pub enum Command {
     Checkpoint(DataOnly),
     /// Show which raw input has outlived its time, and what stays; `--apply` removes it.
     Retention(Retention),
+    /// Copy a ledger, also while it is being served, or add to an earlier copy what is new; then verify the copy.
+    Backup(Backup),
+    /// Put a backup where there is no ledger, and verify it. It has no signing key: see `ledger accept-rollback`.
+    Restore(Restore),
     /// Create a ledger.
     Init(Init),
     /// Repair and inspect a ledger.
@@ -248,7 +252,14 @@ pub struct Verify {
     /// A checkpoint kept elsewhere: the ledger must contain it.
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
-    /// Public key (vkey, or a file that holds it) [default: the ledger's own].
+    /// The small trusted file [default: `head` in the data folder].
+    #[arg(long, value_name = "FILE")]
+    pub head: Option<PathBuf>,
+    /// Policy (C2SP tlog-policy): its quorum of witnesses must have cosigned a checkpoint that the ledger contains. Its logs'
+    /// keys are used unless --vkey is given.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Public key (vkey, or a file that holds it) [default: the policy's, or the ledger's own].
     #[arg(long, value_name = "VKEY")]
     pub vkey: Option<String>,
     /// How to print.
@@ -284,6 +295,35 @@ pub struct Init {
     pub origin: Option<String>,
 }
 
+/// `backup`.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// Folder of the copy, on another disk. An earlier backup of the same ledger there is brought up to date.
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// Where the data are.
+    #[command(flatten)]
+    pub at: DataOnly,
+}
+
+/// `restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// Folder of the backup.
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+    /// Go on under the same name, with the last checkpoint that the ledger signed, kept elsewhere. The backup must be
+    /// exactly that; if a later checkpoint was ever signed, this forks the log. Needs --key.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub same_log: Option<PathBuf>,
+    /// Secret signing key (`ledger/keys/….skey`), kept elsewhere. Once for each key in use.
+    #[arg(long, value_name = "FILE", requires = "same_log")]
+    pub key: Vec<PathBuf>,
+    /// Where to put it.
+    #[command(flatten)]
+    pub at: DataOnly,
+}
+
 /// `ledger …`.
 #[derive(Debug, Args)]
 pub struct Ledger {
@@ -297,6 +337,34 @@ pub struct Ledger {
 pub enum LedgerCommand {
     /// Go on after `head` was found ahead of the journal: a new origin, whose first entry names the old checkpoint.
     AcceptRollback(DataOnly),
+    /// Begin a new signing key, as an entry. Old and new sign every checkpoint until `retire-key`. The server must be stopped.
+    RotateKey(RotateKey),
+    /// End all signing keys but the newest, as an entry, and remove their secrets. The server must be stopped.
+    RetireKey(DataOnly),
+    /// Bring the folder to the format of this program, as an entry. Says what it would do; does it with --apply.
+    Upgrade(Upgrade),
+}
+
+/// `ledger rotate-key`.
+#[derive(Debug, Args)]
+pub struct RotateKey {
+    /// The old key ends at once: its secret may be known to others.
+    #[arg(long)]
+    pub retire_old: bool,
+    /// Where the data are.
+    #[command(flatten)]
+    pub at: DataOnly,
+}
+
+/// `ledger upgrade`.
+#[derive(Debug, Args)]
+pub struct Upgrade {
+    /// Do it. The server must be stopped; older programs refuse the folder from then on.
+    #[arg(long)]
+    pub apply: bool,
+    /// Where the data are.
+    #[command(flatten)]
+    pub at: DataOnly,
 }
 
 /// `config …`.

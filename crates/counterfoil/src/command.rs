@@ -13,11 +13,12 @@ use toml::Value;
 use crate::{
     answer,
     ask::Asked,
+    backup,
     cli::{self, Command, ConfigCommand, LedgerCommand, Output},
     config::{self, Flags, Loaded},
     demo, explain, feed,
     intake::now,
-    lines, own, render, retention, serve,
+    lines, own, render, retention, serve, upkeep,
 };
 
 /// Runs a command. Exit codes: 0 done, 1 refuted (`verify`), 2 could not.
@@ -34,8 +35,10 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Verify(args) => return verify(&args),
         Command::Checkpoint(args) => checkpoint(args)?,
         Command::Retention(args) => retain(args)?,
+        Command::Backup(args) => return backup(args),
+        Command::Restore(args) => return restore(args),
         Command::Init(args) => init(args)?,
-        Command::Ledger(cli::Ledger { command: LedgerCommand::AcceptRollback(args) }) => accept_rollback(args)?,
+        Command::Ledger(args) => ledger_command(args.command)?,
         Command::Config(cli::ConfigArgs { command: ConfigCommand::Check(args) }) => check(args)?,
         Command::Config(cli::ConfigArgs { command: ConfigCommand::Schema }) => println!("{}", config::schema()?),
     }
@@ -235,12 +238,26 @@ fn checkpoint(args: cli::DataOnly) -> Result<()> {
     Ok(())
 }
 
-fn accept_rollback(args: cli::DataOnly) -> Result<()> {
-    let config = loaded(args)?.config;
-    let kept = ledger::accept_rollback(&serve::ledger_config(&config), config.origin.as_deref(), own::notice_body)
-        .with_context(|| format!("restore service of the ledger in {}", config.data.display()))?;
-    println!("the ledger goes on under a new origin with {kept} entries; its next entry names the old checkpoint");
-    Ok(())
+fn backup(args: cli::Backup) -> Result<ExitCode> {
+    let report = backup::backup(&loaded(args.at)?.config, &args.to)?;
+    say(&crate::verify::text(&report))?;
+    Ok(report.exit_code())
+}
+
+fn restore(args: cli::Restore) -> Result<ExitCode> {
+    let config = loaded(args.at)?.config;
+    let same = args.same_log.map(|checkpoint| backup::same_log(&checkpoint, &args.key)).transpose()?;
+    let report = backup::restore(&config, &args.from, same.as_ref())?;
+    Ok(report.exit_code())
+}
+
+fn ledger_command(command: LedgerCommand) -> Result<()> {
+    match command {
+        LedgerCommand::AcceptRollback(args) => upkeep::accept_rollback(&loaded(args)?.config),
+        LedgerCommand::RotateKey(args) => upkeep::rotate_key(&loaded(args.at)?.config, args.retire_old),
+        LedgerCommand::RetireKey(args) => upkeep::retire_key(&loaded(args)?.config),
+        LedgerCommand::Upgrade(args) => upkeep::upgrade(&loaded(args.at)?.config, args.apply),
+    }
 }
 
 fn check(args: cli::DataOnly) -> Result<()> {
@@ -254,7 +271,8 @@ fn check(args: cli::DataOnly) -> Result<()> {
 /// Whatever is given: a data folder (with `ledger/` in it), or a folder of any C2SP tlog-tiles log.
 fn verify(args: &cli::Verify) -> Result<ExitCode> {
     let given = args.data.clone().unwrap_or_else(|| PathBuf::from("./data"));
-    let report = crate::verify::check(&given, args.checkpoint.as_deref(), args.vkey.as_deref())?;
+    let (checkpoint, vkey) = (args.checkpoint.as_deref(), args.vkey.as_deref());
+    let report = crate::verify::check(&given, args.head.as_deref(), checkpoint, vkey, args.policy.as_deref())?;
     print(args.output, &report, &[&report], crate::verify::text)?;
     Ok(report.exit_code())
 }

@@ -5,6 +5,9 @@
 //! read as [`Config`], so that `counterfoil config check` can say for each value where it came from. This is the only
 //! module that reads the environment.
 
+pub mod keep;
+pub mod publish;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -16,6 +19,9 @@ use model::identity::SourceKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
+
+use keep::{Retention, SelfCheck};
+use publish::{Publish, Timestamp, Witness};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +48,12 @@ pub struct Config {
     pub retention: Retention,
     /// Reading old entries and payloads again, to see damage before somebody needs them.
     pub selfcheck: SelfCheck,
+    /// Witnesses of the ledger.
+    pub witness: Witness,
+    /// Places that keep checkpoints.
+    pub publish: Publish,
+    /// Time stamps over checkpoints.
+    pub timestamp: Timestamp,
     /// Logs and traces about Counterfoil itself.
     pub telemetry: Telemetry,
     /// Files to follow.
@@ -61,6 +73,9 @@ impl Default for Config {
             derive: Derive::default(),
             retention: Retention::default(),
             selfcheck: SelfCheck::default(),
+            witness: Witness::default(),
+            publish: Publish::default(),
+            timestamp: Timestamp::default(),
             telemetry: Telemetry::default(),
             source: Vec::new(),
         }
@@ -79,6 +94,11 @@ pub struct Ledger {
     pub pause_below_percent: u64,
     /// Below so many free bytes every sender gets 503.
     pub stop_below_bytes: u64,
+    /// After so many bytes of leaves the tree's files are synced, and after so many bytes of journal payloads are stored and
+    /// old segments go.
+    pub sync_bytes: u64,
+    /// So often the tree's files are synced when there are fewer bytes, in milliseconds.
+    pub sync_every_ms: u64,
 }
 
 impl Default for Ledger {
@@ -89,6 +109,8 @@ impl Default for Ledger {
             reserve_bytes: limits.reserve_bytes,
             pause_below_percent: limits.pause_below_percent,
             stop_below_bytes: limits.stop_below_bytes,
+            sync_bytes: limits.sync_bytes,
+            sync_every_ms: limits.sync_every_ms,
         }
     }
 }
@@ -172,9 +194,12 @@ impl Default for Api {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Derive {
+    /// Follow the ledger at all. Without, this process only takes in and keeps: searches answer 503, and another process
+    /// or a later start derives.
+    pub enabled: bool,
     /// Milliseconds between commits of the index while there is something new.
     pub commit_ms: u64,
-    /// Entries between snapshots of the correlator's state.
+    /// Entries between snapshots of the correlator's state, at most; about a second of work is the usual distance.
     pub snapshot_entries: u64,
     /// Memory of the index writer in bytes.
     pub index_memory_bytes: usize,
@@ -182,94 +207,7 @@ pub struct Derive {
 
 impl Default for Derive {
     fn default() -> Self {
-        Self { commit_ms: 500, snapshot_entries: 100_000, index_memory_bytes: 64 << 20 }
-    }
-}
-
-/// How long payloads are kept, by class.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Retention {
-    /// Deliveries of CloudEvents. 400 days: an audit period of twelve months, and five weeks to test it.
-    pub events: ClassRetention,
-    /// Lines as they were received. What was read from them stays in the entries.
-    pub lines: ClassRetention,
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        let of = |days| ClassRetention { keep_days: Keep::Days(days), hold: false };
-        Self { events: of(400), lines: of(7) }
-    }
-}
-
-impl Retention {
-    /// Every class with its rule; the names are those in payload references.
-    pub fn classes(&self) -> [(&'static str, ClassRetention); 2] {
-        [("events", self.events), ("lines", self.lines)]
-    }
-}
-
-/// The rule of one class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ClassRetention {
-    /// Whole days that a payload is kept at least, or `"off"`: for ever.
-    #[serde(default = "Keep::ever")] // of a file read alone; the layer of defaults has a number for each class
-    pub keep_days: Keep,
-    /// Legal hold: nothing of this class goes, whatever its age.
-    #[serde(default)]
-    pub hold: bool,
-}
-
-/// A number of days, or `"off"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "keep_days is a number of days, or \"off\" for ever")]
-pub enum Keep {
-    /// So many days.
-    Days(u32),
-    /// For ever.
-    Ever(Off),
-}
-
-/// The word `off`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Off {
-    /// `"off"`.
-    #[serde(rename = "off")]
-    Off,
-}
-
-impl Keep {
-    /// For ever.
-    pub const OFF: Self = Self::Ever(Off::Off);
-
-    fn ever() -> Self {
-        Self::OFF
-    }
-
-    /// Days; none for ever.
-    pub fn days(self) -> Option<u32> {
-        match self {
-            Self::Days(days) => Some(days),
-            Self::Ever(_) => None,
-        }
-    }
-}
-
-/// The rolling self-check of a server.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SelfCheck {
-    /// Bytes that it reads a second, on average; 0 turns it off.
-    pub bytes_per_second: u64,
-    /// Seconds from the beginning of one round to that of the next, unless a round takes longer.
-    pub round_seconds: u64,
-}
-
-impl Default for SelfCheck {
-    fn default() -> Self {
-        Self { bytes_per_second: 4 << 20, round_seconds: 24 * 3600 }
+        Self { enabled: true, commit_ms: 500, snapshot_entries: 100_000, index_memory_bytes: 64 << 20 }
     }
 }
 
@@ -430,6 +368,8 @@ const SETTINGS: &[&str] = &[
     "ledger.reserve_bytes",
     "ledger.pause_below_percent",
     "ledger.stop_below_bytes",
+    "ledger.sync_bytes",
+    "ledger.sync_every_ms",
     "intake.listen",
     "intake.max_event_bytes",
     "intake.max_lines_bytes",
@@ -438,6 +378,7 @@ const SETTINGS: &[&str] = &[
     "intake.read_timeout_seconds",
     "api.listen",
     "api.max_queries",
+    "derive.enabled",
     "derive.commit_ms",
     "derive.snapshot_entries",
     "derive.index_memory_bytes",
@@ -447,6 +388,12 @@ const SETTINGS: &[&str] = &[
     "retention.lines.hold",
     "selfcheck.bytes_per_second",
     "selfcheck.round_seconds",
+    "witness.policy",
+    "witness.every_seconds",
+    "witness.alert_after_seconds",
+    "publish.every_seconds",
+    "timestamp.url",
+    "timestamp.every_seconds",
     "telemetry.otlp_endpoint",
     "telemetry.json_logs",
     "telemetry.filter",
@@ -483,9 +430,7 @@ fn overlay(under: &mut Table, over: Table) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {
             (Some(Value::Table(inner)), Value::Table(table)) => overlay(inner, table),
-            (_, value) => {
-                under.insert(key, value);
-            }
+            (_, value) => drop(under.insert(key, value)),
         }
     }
 }
@@ -506,6 +451,8 @@ fn set(table: &mut Table, dotted: &str, value: Value) {
 impl Config {
     /// What types cannot say.
     fn check(&self) -> Result<()> {
+        self.retention.check()?;
+        publish::check(&self.witness, &self.publish, &self.timestamp)?;
         let mut seen = BTreeMap::new();
         for source in &self.source {
             source.kind()?;
@@ -520,11 +467,6 @@ impl Config {
                     other.display(),
                     source.path.display()
                 );
-            }
-        }
-        for (class, rule) in self.retention.classes() {
-            if rule.keep_days == Keep::Days(0) {
-                bail!("retention.{class}.keep_days = 0; at least 1, or \"off\" to keep it for ever");
             }
         }
         if self.ledger.segment_bytes < 16 << 20 {

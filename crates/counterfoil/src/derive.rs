@@ -65,7 +65,7 @@ pub struct Derived {
     records: Vec<Record>,
 }
 
-/// The snapshot file: state and where it was taken.
+/// The snapshot file: state and where it was taken. Before it stands a line with the SHA-256 of what follows.
 #[derive(Serialize, Deserialize)]
 struct Snapshot {
     schema: u32,
@@ -75,13 +75,11 @@ struct Snapshot {
     leaf: String,
     time: Option<Time>,
     sources: Sources,
-    /// SHA-256 of `state`.
-    digest: String,
     /// The correlator's own snapshot, with its schema and rules version.
     state: String,
 }
 
-const SNAPSHOT_SCHEMA: u32 = 1;
+const SNAPSHOT_SCHEMA: u32 = 2;
 
 impl Derived {
     /// Opens what is there and goes on from it; whatever does not fit this ledger and these rules is made anew.
@@ -140,10 +138,10 @@ impl Derived {
     fn restore(&mut self, log: &Log) {
         let path = self.snapshot_path();
         let Ok(bytes) = fs::read(&path) else { return }; // none yet: fold from the start
-        let why = match serde_json::from_slice::<Snapshot>(&bytes) {
+        let parsed = sealed(&bytes).map(serde_json::from_slice::<Snapshot>);
+        let why = match parsed.unwrap_or_else(|| Err(serde::de::Error::custom("its digest is wrong"))) {
             Err(error) => error.to_string(),
             Ok(snapshot) if snapshot.schema != SNAPSHOT_SCHEMA => "another schema".into(),
-            Ok(snapshot) if snapshot.digest != hex(&Sha256::digest(&snapshot.state)) => "its digest is wrong".into(),
             Ok(snapshot) if snapshot.size > self.indexed => "it is ahead of the index".into(),
             Ok(snapshot) if !fits(log, snapshot.size, &snapshot.leaf) => "it does not belong to this ledger".into(),
             Ok(snapshot) => match Correlator::restore(snapshot.state.as_bytes()) {
@@ -254,10 +252,14 @@ impl Derived {
         self.committed - self.snapshotted.min(self.committed)
     }
 
-    /// Writes the state beside the index, so that the next start need not fold from the first entry.
-    pub fn snapshot(&mut self) -> Result<()> {
-        if self.is_dirty() || self.next == self.snapshotted {
-            return Ok(());
+    /// Writes the state beside the index, so that the next start need not fold from the first entry. Not while something is
+    /// uncommitted; gives whether the state on disk is the present one.
+    pub fn snapshot(&mut self) -> Result<bool> {
+        if self.is_dirty() {
+            return Ok(false);
+        }
+        if self.next == self.snapshotted {
+            return Ok(true);
         }
         let state = String::from_utf8(self.correlator.snapshot()).context("the correlator's snapshot is not text")?;
         let snapshot = Snapshot {
@@ -266,18 +268,25 @@ impl Derived {
             leaf: self.last_leaf.clone(),
             time: self.last_time,
             sources: self.sources.clone(),
-            digest: hex(&Sha256::digest(&state)),
             state,
         };
         let path = self.snapshot_path();
         let new = path.with_extension("tmp");
-        let bytes = serde_json::to_vec(&snapshot).context("write the snapshot")?;
+        let text = serde_json::to_vec(&snapshot).context("write the snapshot")?;
+        let bytes = [hex(&Sha256::digest(&text)).as_bytes(), b"\n", &text].concat();
         // Not synced: a snapshot that a power cut leaves half written fails its digest and is made anew.
         fs::write(&new, bytes).with_context(|| format!("write {}", new.display()))?;
         fs::rename(&new, &path).with_context(|| format!("rename {}", new.display()))?;
         self.snapshotted = self.next;
-        Ok(())
+        Ok(true)
     }
+}
+
+/// What stands behind the line with its digest; none if it is not that.
+fn sealed(bytes: &[u8]) -> Option<&[u8]> {
+    let (digest, rest) = bytes.split_at_checked(64)?;
+    let text = rest.strip_prefix(b"\n")?;
+    (hex(&Sha256::digest(text)).as_bytes() == digest).then_some(text)
 }
 
 /// The ledger holds, at the end of `size` entries, the leaf of that hash.

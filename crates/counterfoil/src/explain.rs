@@ -29,7 +29,9 @@ const MOST: usize = 200;
 pub fn run(args: &cli::Explain) -> Result<()> {
     let feeds = open(args)?;
     let folder = tempfolder()?;
-    let config = Config { data: folder.path().to_owned(), ..Config::default() };
+    // The folder is gone afterwards, so there is nothing to save space for.
+    let ledger = config::Ledger { pause_below_percent: 0, ..config::Ledger::default() };
+    let config = Config { data: folder.path().to_owned(), ledger, ..Config::default() };
     serve::init(&config)?;
     let bar = feed::bar(feeds.iter().map(|feed| feed.bytes.len() as u64).sum());
     let sum = feed::with_desk(&config, |desk| Ok(feed::run(desk, &feeds, None, |bytes| bar.inc(bytes))?))?;

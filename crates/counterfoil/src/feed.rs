@@ -8,7 +8,7 @@ use std::{
     fs::File,
     io::{Read as _, stdin},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     thread,
     time::Duration,
 };
@@ -229,7 +229,7 @@ pub fn with_desk<T>(config: &Config, work: impl FnOnce(&Arc<Desk>) -> Result<T>)
     let ledger = Arc::new(opened.ledger);
     desk.open(Arc::clone(&ledger));
     while let Ok(notice) = opened.notices.try_recv() {
-        own::notice(&desk, &notice);
+        own::notice(&desk, &notice, &AtomicBool::new(true));
     }
     let result = work(&desk);
     ledger.close().context("close the ledger")?;

@@ -7,18 +7,18 @@
 
 use std::{
     borrow::Cow,
+    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
-    Extension, Router,
     body::Body,
-    extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_ENCODING, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header::CONTENT_ENCODING, request::Parts};
+use hyper::service::{Service, service_fn};
 use ingest::{
     Context, Draft,
     lines::{Format, Start},
@@ -64,24 +64,32 @@ impl Intake {
         Ok(Self { desk, door, events: Budget::new(events), lines: Budget::new(lines), config })
     }
 
-    /// The routes. One handler: the path grammar is small, and a delivery on a path that nobody thought of must not
-    /// be lost to a 404.
-    pub fn router(self: Arc<Self>) -> Router {
-        Router::new().fallback(handle).with_state(self)
+    /// The service of one connection. One handler: the path grammar is small, and a delivery on a path that nobody
+    /// thought of must not be lost to a 404.
+    pub fn service(
+        self: &Arc<Self>,
+        peer: Peer,
+    ) -> impl Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + use<> {
+        let intake = Arc::clone(self);
+        service_fn(move |request: Request<Body>| {
+            let intake = Arc::clone(&intake);
+            async move { Ok(intake.handle(request, peer).await) }
+        })
     }
-}
 
-#[tracing::instrument(name = "intake", skip_all)]
-async fn handle(State(intake): State<Arc<Intake>>, Extension(peer): Extension<Peer>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let mut body = Some(body);
-    let result = intake.take(&parts, &mut body, peer).await;
-    if let Some(unread) = body {
-        body::drain(unread).await;
-    }
-    match result {
-        Ok(receipt) => accepted(&receipt),
-        Err(problem) => problem.into_response(),
+    /// Answers one request.
+    #[tracing::instrument(name = "intake", level = "debug", skip_all)]
+    pub async fn handle(&self, request: Request<Body>, peer: Peer) -> Response {
+        let (parts, body) = request.into_parts();
+        let mut body = Some(body);
+        let result = self.take(&parts, &mut body, peer).await;
+        if let Some(unread) = body {
+            body::drain(unread).await;
+        }
+        match result {
+            Ok(receipt) => accepted(&receipt),
+            Err(problem) => problem.into_response(),
+        }
     }
 }
 

@@ -14,7 +14,8 @@ pub struct Keys {
     pub persons: [u8; 32],
 }
 
-const FILE: &str = "installation.key";
+/// Its file in the data folder.
+pub const FILE: &str = "installation.key";
 
 impl Keys {
     /// Reads the key of a data folder.

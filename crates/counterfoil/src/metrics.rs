@@ -23,6 +23,13 @@ pub struct Format {
     pub format: &'static str,
 }
 
+/// Where checkpoints go.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct To {
+    /// [`crate::publish::outside::Kind::as_str`].
+    pub to: &'static str,
+}
+
 /// Every metric of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -63,6 +70,13 @@ pub struct Metrics {
     pub queries: Counter,
     /// Seconds per query.
     pub query_seconds: Histogram,
+    /// Entries in the newest checkpoint that is known there; no line where nothing is configured. `quorum` is what the
+    /// policy's witnesses vouch for.
+    pub published_entries: Family<To, Gauge<u64, AtomicU64>>,
+    /// Seconds since there has been a newer one: for `quorum`, since when the ledger has been unwitnessed.
+    pub publish_behind: Family<To, Gauge<u64, AtomicU64>>,
+    /// Checkpoints that were not taken.
+    pub publish_failures: Family<To, Counter>,
 }
 
 /// Buckets from 0.1 ms to 10 s.
@@ -90,6 +104,9 @@ impl Default for Metrics {
             selfcheck_damaged: Counter::default(),
             queries: Counter::default(),
             query_seconds: Histogram::new(SECONDS),
+            published_entries: Family::default(),
+            publish_behind: Family::default(),
+            publish_failures: Family::default(),
         };
         metrics.register();
         metrics
@@ -133,6 +150,17 @@ impl Metrics {
         r.register("counterfoil_selfcheck_damaged", text, self.selfcheck_damaged.clone());
         r.register("counterfoil_queries", "Queries answered", self.queries.clone());
         r.register("counterfoil_query_duration_seconds", "Time per query", self.query_seconds.clone());
+        r.register(
+            "counterfoil_published_entries",
+            "Entries in the newest checkpoint known there",
+            self.published_entries.clone(),
+        );
+        r.register(
+            "counterfoil_publish_behind_seconds",
+            "Since there is a newer checkpoint than there (to quorum: unwitnessed)",
+            self.publish_behind.clone(),
+        );
+        r.register("counterfoil_publish_failures", "Checkpoints not taken", self.publish_failures.clone());
     }
 
     /// Counts a refusal.
@@ -169,11 +197,12 @@ mod tests {
         let metrics = Metrics::default();
         metrics.refuse("busy");
         metrics.accepted.get_or_create(&Format { format: "nginx-error" }).inc();
+        metrics.publish_failures.get_or_create(&To { to: "witness" }).inc();
         let text = metrics.text();
         assert!(text.contains("counterfoil_intake_refused_total{reason=\"busy\"} 1"), "{text}");
         for line in text.lines().filter(|l| l.contains('{')) {
             let labels = &line[line.find('{').unwrap()..];
-            assert!(["{reason=", "{format=", "{le="].iter().any(|ok| labels.starts_with(ok)), "{line}");
+            assert!(["{reason=", "{format=", "{le=", "{to="].iter().any(|ok| labels.starts_with(ok)), "{line}");
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Entries about ourselves: heartbeats, and what the ledger has to tell. They are evidence too.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use ingest::Draft;
-use ledger::{Append, Lane, Ledger, Notice, PayloadDay, Prune};
+use ledger::{Append, AppendError, Busy, Lane, Ledger, Notice, PayloadDay, Prune};
 use model::{
     Body, Fact, SourceId, Time, entry,
     identity::{DEFAULT_CLUSTER, Declared, SourceKind, Submitter},
@@ -13,7 +16,7 @@ use model::{
 
 use crate::{
     derive::hex,
-    desk::{Arrival, Desk, Reached},
+    desk::{Arrival, Desk, NotKept, Reached},
     intake::now,
 };
 
@@ -82,10 +85,22 @@ fn beat(desk: &Desk, life: &Life, phase: &str) {
     keep(desk, facts);
 }
 
-/// Turns what the ledger tells into an entry.
-pub fn notice(desk: &Desk, notice: &Notice) {
+/// Time between two tries to keep a notice that the disk does not take.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Turns what the ledger tells into an entry. A disk that takes nothing just now is waited for until `stop` is true: that
+/// senders are refused belongs on the record too, and it is written when there is room again.
+pub fn notice(desk: &Desk, notice: &Notice, stop: &AtomicBool) {
     tracing::warn!(?notice, "the ledger tells");
-    keep(desk, vec![fact(notice)]);
+    loop {
+        let ending = stop.load(Ordering::Acquire);
+        match try_keep(desk, vec![fact(notice)]) {
+            Err(NotKept::Ledger(AppendError::Busy(Busy::Space | Busy::ReadOnly))) if !ending => {
+                std::thread::sleep(AGAIN);
+            }
+            kept => return told(desk, kept),
+        }
+    }
 }
 
 /// An entry of the ledger about itself.
@@ -117,15 +132,29 @@ fn fact(notice: &Notice) -> Fact {
                 name(quarantined)
             ),
         }),
-        Notice::Gap { since, until, push, pull } => Fact::Gap(Gap {
-            what: "disk_full".into(),
+        Notice::Mended { paths } => {
+            let below = |path: &std::path::PathBuf| {
+                let parts = path.iter().skip_while(|part| *part != "tile");
+                parts.collect::<std::path::PathBuf>().display().to_string()
+            };
+            Fact::Ledger(LedgerNote {
+                what: "mended".into(),
+                detail: format!(
+                    "damaged and made again from other files, with the root that was signed: {}",
+                    paths.iter().map(below).collect::<Vec<_>>().join(", ")
+                ),
+            })
+        }
+        Notice::Gap { why, since, until, push, pull } => Fact::Gap(Gap {
+            what: if *why == Busy::ReadOnly { "disk_read_only" } else { "disk_full" }.into(),
             source: None,
-            count: Some(push + pull),
+            count: until.map(|_| push + pull),
             from: Some(time(since)),
             to: until.as_ref().map(time),
-            detail: format!(
-                "senders were refused because disk space is short: {push} that do not come back, {pull} that do"
-            ),
+            detail: match until {
+                None => format!("from now on senders are refused: {why}"),
+                Some(_) => format!("senders were refused: {why}; {push} that do not come back, {pull} that do"),
+            },
         }),
         Notice::RolledBack { old_origin, old_checkpoint, new_origin, kept } => Fact::Ledger(LedgerNote {
             what: "rolled_back".into(),
@@ -134,10 +163,27 @@ fn fact(notice: &Notice) -> Fact {
                 old_checkpoint.as_deref().unwrap_or("not known")
             ),
         }),
+        Notice::KeyAdded { vkey, first } => Fact::Ledger(LedgerNote {
+            what: "key_added".into(),
+            detail: format!("checkpoints from size {first} on are also signed by {vkey}"),
+        }),
+        Notice::KeyRetired { vkey, end } => Fact::Ledger(LedgerNote {
+            what: "key_retired".into(),
+            detail: format!("checkpoints from size {end} on are not signed by {vkey} any more; its secret is removed"),
+        }),
+        Notice::Upgraded { from, to } => Fact::Ledger(LedgerNote {
+            what: "upgraded".into(),
+            detail: format!("the folder's format goes from version {from} to version {to}"),
+        }),
     }
 }
 
-/// The body of a notice, for the one entry that the ledger writes before it is open.
+/// Says that somebody outside has begun, or ceased, to hold what this ledger signs.
+pub fn outside(desk: &Desk, what: &str, detail: String) {
+    keep(desk, vec![Fact::Ledger(LedgerNote { what: what.to_owned(), detail })]);
+}
+
+/// The body of a notice, for entries that the ledger writes while nobody has it open.
 pub fn notice_body(notice: &Notice) -> Vec<u8> {
     body(fact(notice))
 }
@@ -201,6 +247,17 @@ fn name(path: &std::path::Path) -> String {
 
 /// Writes own entries and waits for them; trouble is logged, since nobody else could be told.
 fn keep(desk: &Desk, facts: Vec<Fact>) {
+    told(desk, try_keep(desk, facts));
+}
+
+fn told(desk: &Desk, kept: Result<(), NotKept>) {
+    if let Err(error) = kept {
+        desk.metrics.trouble("own_entry");
+        tracing::error!(%error, "an entry about ourselves could not be kept");
+    }
+}
+
+fn try_keep(desk: &Desk, facts: Vec<Fact>) -> Result<(), NotKept> {
     let drafts = facts.into_iter().map(|fact| Draft { place: None, parser: PARSER, fact, cut: Vec::new() }).collect();
     let arrival = Arrival {
         source: source(),
@@ -213,8 +270,5 @@ fn keep(desk: &Desk, facts: Vec<Fact>) {
         position: None,
         reached: Reached::default(),
     };
-    if let Err(error) = desk.submit_wait(Lane::Own, arrival) {
-        desk.metrics.trouble("own_entry");
-        tracing::error!(%error, "an entry about ourselves could not be kept");
-    }
+    desk.submit_wait(Lane::Own, arrival).map(drop)
 }

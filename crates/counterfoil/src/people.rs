@@ -23,6 +23,9 @@ pub struct People {
     state: Mutex<State>,
 }
 
+/// Its file in the data folder.
+pub const FILE: &str = "people/table.jsonl";
+
 #[derive(Debug)]
 struct State {
     names: BTreeMap<PersonRef, String>,
@@ -41,7 +44,7 @@ impl People {
 
     /// Reads the table of a data folder; an absent one is empty.
     pub fn open(data: &Path) -> Result<Self> {
-        let path = data.join("people").join("table.jsonl");
+        let path = data.join(FILE);
         let mut names = BTreeMap::new();
         match fs::read_to_string(&path) {
             Ok(text) => {

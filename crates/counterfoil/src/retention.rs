@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Keep, Retention},
+    config::keep::{Keep, Retention},
     own,
     serve::Serving,
 };
@@ -228,7 +228,7 @@ fn amount(out: &mut String, word: &str, of: &Amount) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ClassRetention;
+    use crate::config::keep::ClassRetention;
 
     fn day(class: &str, day: &str, first: u64) -> PayloadDay {
         PayloadDay {

@@ -15,7 +15,7 @@ use model::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{config::SelfCheck, desk::Desk, intake::now, own};
+use crate::{config::keep::SelfCheck, desk::Desk, intake::now, own};
 
 /// So often the state is written while a round goes on; as much is read again after a crash.
 const SAVE: Duration = Duration::from_secs(5);

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! intake listener ─► desk ─► ledger ─► derive thread ─► index ─► api listener
-//! follow thread ───────┘        └─ notices thread ─► desk
-//! heartbeat task ──────┘
+//! follow thread ───────┘        ├─ notices thread ─► desk
+//! heartbeat task ──────┘        └─ publish thread ─► witnesses, places that keep checkpoints
 //! ```
 //! Both listeners are bound first and answer 503 until the ledger's lock is ours, so that a rolling restart loses no
 //! delivery: Tekton tries for 20 s.
@@ -11,9 +11,12 @@
 #![expect(clippy::disallowed_methods, reason = "this is the place that spawns")]
 
 pub mod listener;
+pub mod room;
+mod rounds;
 
 use std::{
     fs,
+    io::ErrorKind,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -27,6 +30,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use hyper_util::service::TowerToHyperService;
 use ledger::{Ledger, Notice};
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
@@ -38,13 +42,13 @@ use crate::{
     derive::Derived,
     desk::Desk,
     follow::{self, Follower},
-    intake::{Intake, now},
+    intake::Intake,
     keys::Keys,
     log::Log,
     metrics::Metrics,
     own,
     people::People,
-    retention,
+    publish::{Publisher, outside::Outside},
     selfcheck::Checker,
     telemetry,
 };
@@ -90,6 +94,8 @@ pub fn ledger_config(config: &Config) -> ledger::Config {
         reserve_bytes: of.reserve_bytes,
         pause_below_percent: of.pause_below_percent,
         stop_below_bytes: of.stop_below_bytes,
+        sync_bytes: of.sync_bytes,
+        sync_every_ms: of.sync_every_ms,
         ..ledger::Limits::default()
     };
     ledger::Config { head: config.head.clone(), limits, ..ledger::Config::new(&config.data) }
@@ -109,11 +115,9 @@ pub fn run(loaded: Loaded) -> Result<()> {
 
 async fn serve(config: Config, create: bool) -> Result<()> {
     // Bound first: a port that is taken must not leave a folder behind.
-    let bind = |address: SocketAddr| async move {
-        TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))
-    };
-    let intake_listener = bind(config.intake.listen).await?;
-    let api_listener = bind(config.api.listen).await?;
+    let before = Serving::read(&config.data);
+    let intake_listener = bind(config.intake.listen, before.as_ref()).await?;
+    let api_listener = bind(config.api.listen, before.as_ref()).await?;
     if create && !config.data.join("ledger").exists() {
         init(&config)?;
         tracing::info!(data = %config.data.display(), "a new ledger was created");
@@ -121,7 +125,9 @@ async fn serve(config: Config, create: bool) -> Result<()> {
     let metrics = Arc::new(Metrics::default());
     let keys = Keys::open(&config.data)?;
     let desk = Arc::new(Desk::new(&keys, People::open(&config.data)?, Arc::clone(&metrics)));
-    let api = Arc::new(Api::new(&config, Arc::clone(&desk)));
+    let outside = Arc::new(Outside::default());
+    let publisher = Publisher::new(&config, &desk, &outside)?;
+    let api = Arc::new(Api::new(&config, Arc::clone(&desk), outside));
     let intake = Arc::new(Intake::new(config.intake.clone(), Arc::clone(&desk))?);
     let serving = Serving {
         pid: std::process::id(),
@@ -131,13 +137,20 @@ async fn serve(config: Config, create: bool) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let header_timeout = Duration::from_secs(config.intake.read_timeout_seconds);
     let (senders, people) = connections(config.intake.max_connections);
-    let limits = |connections| Limits { connections, header_timeout };
+    let of_senders = Limits { connections: senders, header_timeout, refusals: Some(Arc::clone(&desk.metrics)) };
+    let of_people = Limits { connections: people, header_timeout, refusals: None };
+    let router = Arc::clone(&api).router();
     let listeners = [
-        tokio::spawn(listener::run(intake_listener, intake.router(), limits(senders), stopped.clone())),
-        tokio::spawn(listener::run(api_listener, Arc::clone(&api).router(), limits(people), stopped.clone())),
+        tokio::spawn(listener::run(intake_listener, move |peer| intake.service(peer), of_senders, stopped.clone())),
+        tokio::spawn(listener::run(
+            api_listener,
+            move |_| TowerToHyperService::new(router.clone()),
+            of_people,
+            stopped.clone(),
+        )),
     ];
 
-    let workers = open(&config, &desk, &api, stopped.clone(), &serving).await?;
+    let workers = open(&config, &desk, &api, publisher, stopped.clone(), &serving).await?;
     announce(&config, &serving)?;
     wait_for_end(&desk).await;
 
@@ -146,9 +159,27 @@ async fn serve(config: Config, create: bool) -> Result<()> {
     for listener in listeners {
         let _ = listener.await; // a panic in a listener has been logged; the ledger is closed all the same
     }
-    let ended = tokio::task::spawn_blocking(move || workers.end()).await.context("end the workers")?;
-    let _ = fs::remove_file(Serving::path(&config.data)); // a stale one is harmless: its port answers nobody
-    ended
+    // Before the lock is let go: the next process writes its own. A stale one is harmless, its port answers nobody.
+    let _ = fs::remove_file(Serving::path(&config.data));
+    tokio::task::spawn_blocking(move || workers.end()).await.context("end the workers")?
+}
+
+/// How long the process that served before may go on listening.
+const HANDOVER: Duration = Duration::from_secs(30);
+
+/// Listens on an address. If it is that of the process that serves this folder now, waits until it lets go, so that the next
+/// process can be started as soon as this one is asked to stop. Anybody else's address is an error at once.
+async fn bind(address: SocketAddr, before: Option<&Serving>) -> Result<TcpListener> {
+    let began = Instant::now();
+    let handed_over = before.is_some_and(|before| before.intake == address || before.api == address);
+    loop {
+        match listener::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && handed_over && began.elapsed() < HANDOVER => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            other => return other.with_context(|| format!("listen on {address}")),
+        }
+    }
 }
 
 /// Files that the process needs for itself: ledger, index, followed files.
@@ -207,6 +238,7 @@ async fn open(
     config: &Config,
     desk: &Arc<Desk>,
     api: &Arc<Api>,
+    publisher: Option<Publisher>,
     stopped: watch::Receiver<bool>,
     serving: &Serving,
 ) -> Result<Workers> {
@@ -225,6 +257,14 @@ async fn open(
                 }
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
+            // What a full disk refuses now it may take later; the process that opens then need not be a new one.
+            Err(error) if error.passing().is_some() => {
+                if told.is_none_or(|told| told.elapsed() > Duration::from_mins(1)) {
+                    told = Some(Instant::now());
+                    tracing::warn!(%error, intake = %serving.intake, "the disk takes nothing; answering 503 until it does");
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
             other => break other.with_context(|| format!("open the ledger in {}", config.data.display()))?,
         }
     };
@@ -239,23 +279,28 @@ async fn open(
     desk.open(Arc::clone(&ledger));
 
     let closed = Arc::new(AtomicBool::new(false));
-    let followers = vec![spawn("derive", {
+    let mut followers = Vec::new();
+    if config.derive.enabled {
         let (ledger, config, closed) = (Arc::clone(&ledger), config.clone(), Arc::clone(&closed));
         let (api, metrics) = (Arc::clone(api), Arc::clone(&desk.metrics));
-        move || derive(&config, &ledger, &log, &api, &metrics, &closed)
-    })?];
+        followers.push(spawn("derive", move || derive(&config, &ledger, &log, &api, &metrics, &closed))?);
+    }
+    if let Some(mut publisher) = publisher {
+        let (ledger, closed) = (Arc::clone(&ledger), Arc::clone(&closed));
+        followers.push(spawn("publish", move || publisher.run(&ledger, &closed))?);
+    }
     let mut inputs = vec![spawn("notices", {
         let (desk, stop) = (Arc::clone(desk), Arc::clone(&stop));
         move || notices(&desk, &opened.notices, &stop)
     })?];
     inputs.push(spawn("retention", {
         let (config, desk, ledger, stop) = (config.clone(), Arc::clone(desk), Arc::clone(&ledger), Arc::clone(&stop));
-        move || retain(&config, &desk.metrics, &ledger, &stop)
+        move || rounds::retain(&config, &desk.metrics, &ledger, &stop)
     })?);
     if config.selfcheck.bytes_per_second > 0 {
         let checker = Checker::new(&config.data, &config.selfcheck, Arc::clone(desk), Arc::clone(&ledger));
         let (desk, stop) = (Arc::clone(desk), Arc::clone(&stop));
-        inputs.push(spawn("selfcheck", move || selfcheck(checker, &desk.metrics, &stop))?);
+        inputs.push(spawn("selfcheck", move || rounds::selfcheck(checker, &desk.metrics, &stop))?);
     }
     let positions = ledger.positions();
     let files = config.source.iter().map(|s| Follower::new(s, &positions)).collect::<Result<Vec<_>>>()?;
@@ -346,7 +391,7 @@ fn notices(desk: &Arc<Desk>, notices: &Receiver<Notice>, stop: &AtomicBool) {
         // Looked at before the queue: what was told before the end is still written.
         let ending = stop.load(Ordering::Acquire);
         match notices.recv_timeout(Duration::from_millis(200)) {
-            Ok(notice) => own::notice(desk, &notice),
+            Ok(notice) => own::notice(desk, &notice, stop),
             Err(RecvTimeoutError::Timeout) if ending => return,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
@@ -355,69 +400,7 @@ fn notices(desk: &Arc<Desk>, notices: &Receiver<Notice>, stop: &AtomicBool) {
 }
 
 /// Nice value of the derived work: intake goes first when processors are short.
-const BEHIND_INTAKE: i32 = 10;
-
-/// Waits, unless the end comes first.
-fn pause(time: Duration, stop: &AtomicBool) {
-    let until = Instant::now() + time;
-    while !stop.load(Ordering::Acquire) {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        thread::park_timeout(left);
-    }
-}
-
-/// Applies retention at the start and then every hour.
-fn retain(config: &Config, metrics: &Metrics, ledger: &Ledger, stop: &AtomicBool) {
-    behind_intake();
-    let go_on = || !stop.load(Ordering::Acquire);
-    while go_on() {
-        match retention::apply(&config.retention, ledger, now(), &go_on) {
-            Ok(plan) => {
-                for class in plan.classes.iter().filter(|class| class.pruned_by.is_some()) {
-                    let (class, goes, by) = (&class.class, &class.goes, class.pruned_by);
-                    tracing::info!(
-                        class,
-                        payloads = goes.payloads,
-                        disk_bytes = goes.disk_bytes,
-                        by,
-                        "payloads were pruned"
-                    );
-                    metrics.pruned.inc_by(goes.payloads);
-                }
-            }
-            Err(error) => {
-                metrics.trouble("retention");
-                tracing::error!(error = format!("{error:#}"), "retention could not be applied; again in an hour");
-            }
-        }
-        pause(retention::PERIOD, stop);
-    }
-}
-
-/// Runs the self-check, round after round.
-fn selfcheck(mut checker: Checker, metrics: &Metrics, stop: &AtomicBool) {
-    /// Before a step is tried again that could not be made.
-    const AGAIN: Duration = Duration::from_mins(1);
-    behind_intake();
-    loop {
-        pause(checker.wait(), stop);
-        if stop.load(Ordering::Acquire) {
-            return;
-        }
-        let paced = |time| {
-            pause(time, stop);
-            !stop.load(Ordering::Acquire)
-        };
-        if let Err(error) = checker.round(paced) {
-            metrics.trouble("selfcheck");
-            tracing::warn!(error = format!("{error:#}"), "the self-check could not go on; again in a minute");
-            pause(AGAIN, stop);
-        }
-    }
-}
+const BEHIND_INTAKE: i32 = 19;
 
 /// Lowers the priority of this thread. On Linux a priority belongs to the thread. Refused (a container may forbid it), the
 /// work is done all the same.
@@ -450,6 +433,12 @@ fn derive(config: &Config, ledger: &Ledger, log: &Log, api: &Api, metrics: &Arc<
     }
 }
 
+/// Work after which the fold is snapshotted, at least: about so much is done again after `kill -9`.
+const WORK: Duration = Duration::from_secs(1);
+
+/// A snapshot may cost this share of the work, so a large state is snapshotted less often.
+const SHARE: u32 = 20;
+
 /// Follows the ledger until it is closed. What is left then is followed at the next start: ending must not wait for it.
 fn follow_ledger(
     derived: &mut Derived,
@@ -460,15 +449,21 @@ fn follow_ledger(
 ) -> Result<()> {
     let every = Duration::from_millis(config.commit_ms);
     let mut last_commit = Instant::now();
+    let (mut worked, mut cost) = (Duration::ZERO, Duration::ZERO);
     loop {
         let ending = closed.load(Ordering::Acquire);
+        let began = Instant::now();
         let caught_up = derived.step(log)? == 0;
         if derived.is_dirty() && (last_commit.elapsed() >= every || ending) {
             derived.commit()?;
             last_commit = Instant::now();
         }
-        if derived.since_snapshot() >= config.snapshot_entries || ending {
-            derived.snapshot()?;
+        worked += began.elapsed();
+        if derived.since_snapshot() >= config.snapshot_entries || worked >= WORK.max(cost * SHARE) || ending {
+            let began = Instant::now();
+            if derived.snapshot()? {
+                (worked, cost) = (Duration::ZERO, began.elapsed());
+            }
         }
         if ending {
             return Ok(());

@@ -24,6 +24,9 @@ pub struct Verified {
     pub origin: Option<String>,
     /// Entries in the checkpoint.
     pub size: Option<u64>,
+    /// What the policy's witnesses vouch for; absent without a policy, or when its quorum is not shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witnessed: Option<Witnessed>,
     /// Entries that the checkpoint proves.
     pub verified: u64,
     /// Payloads that fit their commitment.
@@ -44,7 +47,53 @@ pub struct Verified {
     pub report: String,
 }
 
+/// The newest checkpoint that has the policy's quorum.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Witnessed {
+    /// Entries in it; later ones are not witnessed.
+    pub size: u64,
+    /// Who has cosigned it.
+    pub by: Vec<Cosigner>,
+}
+
+/// One cosignature.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Cosigner {
+    /// The witness's name in the policy.
+    pub witness: String,
+    /// When it had seen no larger tree, in Unix seconds.
+    pub time: u64,
+}
+
 impl Verified {
+    /// What the ledger says about this folder.
+    pub fn new(folder: PathBuf, report: &ledger::Report) -> Self {
+        let outcome = match report.outcome() {
+            Outcome::Verified => "verified",
+            Outcome::Refuted => "refuted",
+            Outcome::CouldNotCheck => "could_not_check",
+        };
+        Self {
+            outcome: outcome.into(),
+            origin: report.checkpoint.as_ref().map(|c| c.origin.clone()),
+            size: report.checkpoint.as_ref().map(|c| c.size),
+            witnessed: report.witnessed.as_ref().map(|of| Witnessed {
+                size: of.size,
+                by: of.by.iter().map(|(witness, time)| Cosigner { witness: witness.clone(), time: *time }).collect(),
+            }),
+            verified: report.verified,
+            payloads: report.payloads,
+            pruned: report.pruned.clone(),
+            missing: report.missing,
+            unsealed: report.unsealed,
+            damaged: report.damaged,
+            first_damaged: report.first_damaged(),
+            bytes: report.bytes,
+            report: report.to_string(),
+            folder,
+        }
+    }
+
     /// 0 verified, 1 refuted, 2 could not check.
     pub fn exit_code(&self) -> ExitCode {
         match self.outcome.as_str() {
@@ -55,9 +104,17 @@ impl Verified {
     }
 }
 
-/// Verifies a data folder, a ledger folder, or a folder of any C2SP tlog-tiles log.
-pub fn check(given: &Path, checkpoint: Option<&Path>, vkey: Option<&str>) -> Result<Verified> {
-    let folder = if given.join("ledger").join("checkpoint").exists() { given.join("ledger") } else { given.to_owned() };
+/// Verifies a data folder, a ledger folder, or a folder of any C2SP tlog-tiles log. A data folder has a `head`, if none is named.
+pub fn check(
+    given: &Path,
+    head: Option<&Path>,
+    checkpoint: Option<&Path>,
+    vkey: Option<&str>,
+    policy: Option<&Path>,
+) -> Result<Verified> {
+    let below = given.join("ledger");
+    let (folder, beside) = if below.exists() { (below, Some(given.join("head"))) } else { (given.to_owned(), None) };
+    let head = head.map(Path::to_owned).or(beside);
     if !folder.exists() {
         bail!("{} does not exist; name the folder with --data DIR", folder.display());
     }
@@ -66,37 +123,14 @@ pub fn check(given: &Path, checkpoint: Option<&Path>, vkey: Option<&str>) -> Res
         .transpose()?;
     let kept_size = kept.as_deref().map(|note| foreign(note, &folder)).transpose()?;
     let vkeys = vkey.map(key).transpose()?.into_iter().collect();
-    let report = ledger::verify(&folder, &VerifyOptions { vkeys, kept, ..VerifyOptions::default() });
-    let outcome = match report.outcome() {
-        Outcome::Verified => "verified",
-        Outcome::Refuted => "refuted",
-        Outcome::CouldNotCheck => "could_not_check",
-    };
-    Ok(Verified {
-        outcome: outcome.into(),
-        origin: report.checkpoint.as_ref().map(|c| c.origin.clone()),
-        size: report.checkpoint.as_ref().map(|c| c.size),
-        verified: report.verified,
-        payloads: report.payloads,
-        pruned: report.pruned.clone(),
-        missing: report.missing,
-        unsealed: report.unsealed,
-        damaged: report.damaged,
-        first_damaged: report.first_damaged(),
-        bytes: report.bytes,
-        report: match kept_size {
-            Some(size) if outcome == "verified" => {
-                let text = report.to_string();
-                text.replacen(
-                    "payloads",
-                    &format!("kept        the checkpoint of size {size} is contained\npayloads"),
-                    1,
-                )
-            }
-            _ => report.to_string(),
-        },
-        folder,
-    })
+    let policy = policy.map(crate::publish::read_policy).transpose()?;
+    let report = ledger::verify(&folder, &VerifyOptions { vkeys, kept, policy, head, ..VerifyOptions::default() });
+    let mut verified = Verified::new(folder, &report);
+    if let Some(size) = kept_size.filter(|_| report.outcome() == Outcome::Verified) {
+        let contained = format!("kept        the checkpoint of size {size} is contained\npayloads");
+        verified.report = verified.report.replacen("payloads", &contained, 1);
+    }
+    Ok(verified)
 }
 
 /// Size in a kept checkpoint; an error, not a refutation, when it is none or one of another log.

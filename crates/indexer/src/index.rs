@@ -2,14 +2,14 @@
 
 use std::{
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use model::{Entry, Record};
 use serde::{Deserialize, Serialize};
 use tantivy::{
-    IndexReader, IndexWriter, ReloadPolicy, TantivyError, Term, indexer::IndexWriterOptions,
+    IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, TantivyError, Term, indexer::IndexWriterOptions,
     merge_policy::LogMergePolicy,
 };
 
@@ -17,6 +17,7 @@ use crate::{
     document,
     fields::{Field, Layout, SCHEMA_VERSION},
     query::QueryError,
+    sound,
 };
 
 /// Settings.
@@ -88,6 +89,7 @@ pub struct Index {
     pub(crate) reader: IndexReader,
     /// A mutex because indexing takes turns; searching does not touch it.
     writer: Mutex<IndexWriter>,
+    folder: PathBuf,
     cursor: Mutex<Option<Cursor>>,
 }
 
@@ -98,8 +100,8 @@ impl std::fmt::Debug for Index {
 }
 
 impl Index {
-    /// Opens the index in `folder`, or creates it there. [`IndexError::Rebuild`]: what is there is of another version or
-    /// damaged, and was not touched.
+    /// Opens the index in `folder`, or creates it there. Every byte of it is read once and compared with what was committed.
+    /// [`IndexError::Rebuild`]: what is there is of another version or damaged, and was not touched.
     pub fn open(folder: &Path, config: &Config) -> Result<Self, IndexError> {
         let layout = Layout::default();
         fs::create_dir_all(folder).map_err(|error| IndexError::derived("create")(error.into()))?;
@@ -125,6 +127,9 @@ impl Index {
                 Err(error) => return Err(IndexError::Rebuild { why: format!("its cursor cannot be read: {error}") }),
             },
         };
+        if let Some(cursor) = &cursor {
+            sound::check(folder, &index, cursor).map_err(|why| IndexError::Rebuild { why })?;
+        }
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(unusable)?;
         let options = IndexWriterOptions::builder()
             .num_worker_threads(1) // documents keep the order in which they were added, and one core is enough
@@ -137,7 +142,7 @@ impl Index {
         // Every revision deletes the one before: without this, dead revisions would stay for long.
         merging.set_del_docs_ratio_before_merge(0.3);
         writer.set_merge_policy(Box::new(merging));
-        Ok(Self { layout, reader, writer: Mutex::new(writer), cursor: Mutex::new(cursor) })
+        Ok(Self { layout, reader, writer: Mutex::new(writer), folder: folder.to_owned(), cursor: Mutex::new(cursor) })
     }
 
     /// How far the last commit had come; `None` before the first one.
@@ -149,10 +154,15 @@ impl Index {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The document that [`Index::add_entry`] adds, for those who measure what making it costs.
+    #[doc(hidden)]
+    pub fn document(&self, entry: &Entry) -> Result<Option<TantivyDocument>, IndexError> {
+        document::of_entry(&self.layout, entry).map_err(unwritable)
+    }
+
     /// Adds an entry; heartbeats are left out. Entries never change: add each of them once, from the cursor on.
     pub fn add_entry(&self, entry: &Entry) -> Result<(), IndexError> {
-        let document = document::of_entry(&self.layout, entry).map_err(unwritable)?;
-        if let Some(document) = document {
+        if let Some(document) = self.document(entry)? {
             self.writer().add_document(document).map_err(IndexError::derived("write"))?;
         }
         Ok(())
@@ -176,6 +186,7 @@ impl Index {
         let mut commit = writer.prepare_commit().map_err(IndexError::derived("commit"))?;
         commit.set_payload(&payload);
         commit.commit().map_err(IndexError::derived("commit"))?;
+        sound::note(&self.folder, writer.index(), cursor).map_err(IndexError::derived("commit"))?;
         self.reader.reload().map_err(IndexError::derived("reload"))?;
         *self.cursor.lock().unwrap_or_else(PoisonError::into_inner) = Some(cursor.clone());
         Ok(())

@@ -3,7 +3,8 @@
 //! An index is derived: it can be deleted and built again from the ledger, and [`Index::cursor`] says how far it has
 //! come. Documents and cursor are committed together, so every entry is indexed exactly once.
 //!
-//! Reading order: `fields` (the table of everything), `document` (what goes in), `index` (how it lies on disk),
+//! Reading order: `fields` (the table of everything), `document` (what goes in), `index` (how it lies on disk), `sound` (whether it is still
+//! what was committed),
 //! [`query`] and `translate` (the language), `search` (asking), `hand` (what an id or name stands for).
 
 mod document;
@@ -13,6 +14,7 @@ mod index;
 pub mod query;
 pub mod reference;
 mod search;
+mod sound;
 mod translate;
 
 pub use hand::{Hand, hand};

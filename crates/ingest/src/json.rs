@@ -85,8 +85,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
 pub(crate) struct List<T, const MOST: usize = ITEMS> {
     /// The first items.
     pub(crate) items: Vec<T>,
-    /// How many more there were, and the hash over their JSON as received.
-    beyond: Option<(u64, Sha256)>,
+    /// How many more there were, and the hash over their JSON as received. Boxed: lists are moved about a lot, and almost none
+    /// is so long.
+    beyond: Option<Box<(u64, Sha256)>>,
 }
 
 impl<T, const MOST: usize> Default for List<T, MOST> {
@@ -98,12 +99,12 @@ impl<T, const MOST: usize> Default for List<T, MOST> {
 impl<T, const MOST: usize> List<T, MOST> {
     /// How many items were left out.
     pub(crate) fn omitted(&self) -> u64 {
-        self.beyond.as_ref().map_or(0, |(omitted, _)| *omitted)
+        self.beyond.as_ref().map_or(0, |beyond| beyond.0)
     }
 
     /// What was left out, for the list of the fact at `pointer` that this one feeds.
     pub(crate) fn cut(&self, pointer: &str, cuts: &mut Vec<Cut>) {
-        if let Some((omitted, hash)) = &self.beyond {
+        if let Some((omitted, hash)) = self.beyond.as_deref() {
             let digest = crate::fit::hex(&hash.clone().finalize());
             cuts.push(Cut { list: pointer.to_owned(), omitted: *omitted, digest });
         }
@@ -130,9 +131,9 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, M
                     }
                 }
                 while let Some(item) = seq.next_element::<&RawValue>()? {
-                    let (omitted, hash) = list.beyond.get_or_insert_with(|| (0, Sha256::new()));
-                    *omitted += 1;
-                    hash.update(item.get());
+                    let beyond = list.beyond.get_or_insert_with(|| Box::new((0, Sha256::new())));
+                    beyond.0 += 1;
+                    beyond.1.update(item.get());
                 }
                 Ok(list)
             }

@@ -8,6 +8,7 @@
 //! then [`redact`], [`persons`] and [`fit`], which every input passes.
 
 pub mod cloudevents;
+mod find;
 pub mod fit;
 mod json;
 pub mod k8s_audit;

@@ -27,6 +27,7 @@ pub use torn::Torn;
 
 use crate::{
     Context, Draft, Outcome,
+    find::find,
     lines::{Framed, Seen},
 };
 
@@ -267,19 +268,21 @@ const AFTER_SERVER: [&[u8]; 7] = [
 impl<'a> Fields<'a> {
     /// Left to right: the message ends before the first `, client: `, the client before the first `, server: `.
     fn split(rest: &'a [u8]) -> Self {
-        let plain = memmem::find(rest, b", client: ").map(|at| (at, at + 10));
-        let udp = memmem::find(rest, b", udp client: ").map(|at| (at, at + 14));
+        let plain = find(rest, b", client: ").map(|at| (at, at + 10));
+        let udp = find(rest, b", udp client: ").map(|at| (at, at + 14));
         let Some((end, start)) = [plain, udp].into_iter().flatten().min() else {
             return Self { message: rest, client: None, server: None, tail: b"" };
         };
         let (message, after) = (&rest[..end], &rest[start..]);
-        let Some(server) = memmem::find(after, b", server: ") else {
+        let Some(server) = find(after, b", server: ") else {
             let end = memchr::memchr(b',', after).unwrap_or(after.len());
             return Self { message, client: Some(address(&after[..end])), server: None, tail: &after[end..] };
         };
         let client = address(&after[..server]);
         let after = &after[server + 10..];
-        let end = AFTER_SERVER.iter().filter_map(|name| memmem::find(after, name)).min().unwrap_or(after.len());
+        let mut commas = memchr::memchr_iter(b',', after);
+        let end = commas.find(|at| AFTER_SERVER.iter().any(|name| after[*at..].starts_with(name)));
+        let end = end.unwrap_or(after.len());
         Self { message, client: Some(client), server: Some(&after[..end]), tail: &after[end..] }
     }
 
@@ -292,7 +295,7 @@ impl<'a> Fields<'a> {
     }
 
     fn stream_counters(&self) -> bool {
-        memmem::find(self.tail, b", bytes from/to client:").is_some() && !self.has_request()
+        find(self.tail, b", bytes from/to client:").is_some() && !self.has_request()
     }
 
     fn has_request(&self) -> bool {
@@ -320,7 +323,7 @@ impl<'a> Fields<'a> {
 
     /// The called address: host and port of the first `upstream` field, without scheme and path.
     fn upstream(&self) -> Option<String> {
-        let start = memmem::find(self.tail, b", upstream: \"")? + 13;
+        let start = find(self.tail, b", upstream: \"")? + 13;
         let value = &self.tail[start..];
         let value = match memmem::find(&value[..value.len().min(16)], b"://") {
             Some(at) if value[..at].iter().all(u8::is_ascii_alphanumeric) => &value[at + 3..],
@@ -339,26 +342,25 @@ impl<'a> Fields<'a> {
     /// A client may have forged fields: a name occurs twice, a field of NGINX's own follows the request, the client or
     /// server holds what neither can, or the request is not closed before the next field.
     fn tainted(&self) -> bool {
-        let odd = |value: &[u8]| memchr::memchr(b'"', value).is_some() || memmem::find(value, b", client: ").is_some();
+        let odd = |value: &[u8]| memchr::memchr(b'"', value).is_some() || find(value, b", client: ").is_some();
         if self.client.is_some_and(odd) || self.server.is_some_and(odd) {
             return true;
         }
-        if memmem::find(self.tail, b", client: ").is_some() || memmem::find(self.tail, b", server: ").is_some() {
+        if find(self.tail, b", client: ").is_some() || find(self.tail, b", server: ").is_some() {
             return true;
         }
-        let names: [&[u8]; 5] = [b"request:", b"subrequest:", b"upstream:", b"host:", b"referrer:"];
-        let twice = names.iter().any(|name| {
-            memmem::find_iter(self.tail, name)
-                .filter(|at| {
-                    let before = at.checked_sub(1).map(|i| self.tail[i]);
-                    let after = &self.tail[at + name.len()..];
-                    matches!(before, Some(b' ' | b',')) && (after.starts_with(b"\"") || after.starts_with(b" \""))
-                })
-                .nth(1)
-                .is_some()
+        let names: [&[u8]; 5] = [b"request", b"subrequest", b"upstream", b"host", b"referrer"];
+        let mut seen = [false; 5];
+        let twice = memchr::memchr_iter(b':', self.tail).any(|colon| {
+            let (before, after) = (&self.tail[..colon], &self.tail[colon + 1..]);
+            let quoted = after.starts_with(b"\"") || after.starts_with(b" \"");
+            let name = names.iter().position(|name| {
+                before.strip_suffix(*name).is_some_and(|rest| matches!(rest.last(), Some(b' ' | b',')))
+            });
+            name.is_some_and(|name| quoted && std::mem::replace(&mut seen[name], true))
         });
         let unclosed = self.has_request()
-            && memmem::find(self.tail, b", upstream: \"").is_some_and(|at| {
+            && find(self.tail, b", upstream: \"").is_some_and(|at| {
                 // A request line ends with its version; HTTP/0.9 has none and cannot reach an upstream over TLS.
                 let request = &self.tail[..at];
                 !(request.ends_with(b"\"") && request.len() > 10 && request[..request.len() - 4].ends_with(b" HTTP/"))

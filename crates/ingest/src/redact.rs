@@ -1,12 +1,13 @@
 //! Secrets are cut out of raw input before anything of it is kept.
 //!
-//! One pass of one automaton finds candidates; for each, the rule decides where the secret begins and ends. A span
+//! One pass finds candidates; for each, the rule decides where the secret begins and ends. A span
 //! becomes `[redacted:<rule>:<16 hex digits>]`, the digits being the start of HMAC-SHA-256(key, span): equal secrets
 //! can be told to be equal, and nothing else. Every other byte stays as received, and JSON stays valid JSON, because
 //! a span never leaves the string value that it is in.
 //!
 //! Parse what comes out of here, not what went in: then no fact can hold what its payload does not.
 
+mod anchors;
 mod escaped;
 mod names;
 mod quote;
@@ -14,7 +15,7 @@ mod spans;
 
 use std::borrow::Cow;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use anchors::Anchors;
 use hmac::Hmac;
 use model::entry::Redacted;
 use sha2::Sha256;
@@ -111,19 +112,14 @@ const RULES: &[(&str, &str, Finder)] = &[
 
 /// Finds and replaces secrets, with the installation's key of redaction.
 pub struct Redactor {
-    anchors: AhoCorasick,
+    anchors: Anchors,
     keyed: Hmac<Sha256>,
 }
 
 impl Redactor {
     /// With a key of 32 random bytes that only serves to compare secrets.
     pub fn new(key: &[u8; 32]) -> Self {
-        let anchors = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .kind(Some(AhoCorasickKind::DFA))
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(RULES.iter().map(|(anchor, ..)| anchor))
-            .expect("a few dozen short anchors make an automaton");
+        let anchors = Anchors::new(&RULES.iter().map(|(anchor, ..)| *anchor).collect::<Vec<_>>());
         Self { anchors, keyed: persons::keyed(key) }
     }
 
@@ -132,19 +128,19 @@ impl Redactor {
         let mut spans: Vec<Span> = Vec::new();
         let mut covered = 0;
         let mut budget = 4 * bytes.len();
-        for found in self.anchors.find_iter(bytes) {
+        self.anchors.each(bytes, |anchor| {
             // Neither inside a secret nor in a mark of one.
-            if found.start() < covered || bytes[..found.start()].ends_with(b"[redacted:") {
-                continue;
+            if anchor.start < covered || bytes[..anchor.start].ends_with(b"[redacted:") {
+                return;
             }
-            let (_, rule, finder) = RULES[found.pattern().as_usize()];
-            finder.find(bytes, found.start(), found.end(), &mut budget, &mut |start, end| {
+            let (_, rule, finder) = RULES[anchor.rule];
+            finder.find(bytes, anchor.start, anchor.end, &mut budget, &mut |start, end| {
                 if end > start && !bytes[start..].starts_with(b"[redacted:") {
                     spans.push(Span { start, end, rule });
                     covered = covered.max(end);
                 }
             });
-        }
+        });
         in_order(spans)
     }
 

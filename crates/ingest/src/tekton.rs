@@ -104,7 +104,7 @@ fn run(
 ) -> Run {
     let Object { metadata, spec, status } = object;
     let none = Status::default();
-    let status = status.as_ref().unwrap_or(&none);
+    let status = status.as_deref().unwrap_or(&none);
     let labels = &metadata.labels;
     let label = |name: &str| labels.text(name).map(str::to_owned);
     let condition = status.conditions.items.iter().find(|condition| condition.kind.get() == Some("Succeeded"));

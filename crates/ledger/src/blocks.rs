@@ -2,6 +2,8 @@
 
 use crate::durable::Disk;
 use crate::error::Error;
+use crate::group::Group;
+use crate::leaf::day_of;
 use crate::payload::{Block, OpenBlock, block_first, block_path};
 use crate::prune::{Prune, PruneList, covering};
 use std::collections::{BTreeMap, VecDeque};
@@ -91,6 +93,35 @@ impl Blocks {
         let closed = || state.closed.iter().filter(|(at, _)| *at == key).find_map(|(_, block)| block.find(entry));
         open.or_else(closed).map(<[u8]>::to_vec)
     }
+}
+
+/// Removes block files that a crash left torn: of the payloads in these groups, which the journal still has, some may have been
+/// written before and not synced. They are written again, but a block can begin at another entry then, and the torn file would
+/// stand in the way of a reader.
+pub(crate) fn remove_torn<'a>(
+    disk: &Disk,
+    dir: &Path,
+    groups: impl Iterator<Item = &'a Group> + Clone,
+) -> Result<(), Error> {
+    let payloads = groups.flat_map(|group| {
+        group.appends.iter().filter_map(|append| {
+            let (class, _) = group.payload(append)?;
+            Some((class, day_of(group.leaf(append.first)?)?, append.first))
+        })
+    });
+    let mut folders = BTreeMap::new();
+    for (class, day, first) in payloads {
+        folders.entry((class, day)).or_insert(first);
+    }
+    for ((class, day), from) in folders {
+        for first in disk.list(&dir.join(class).join(day))?.iter().filter_map(|name| block_first(name)) {
+            let path = dir.join(block_path(class, day, first));
+            if first >= from && Block::decode(&disk.read(&path)?).is_err() {
+                disk.remove(&path)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Blocks of one folder that can hold the same payload: after recovery from damage their bounds can differ from those before.

@@ -97,6 +97,11 @@ impl Limits {
     pub(crate) fn seal_every(&self) -> Duration {
         Duration::from_millis(self.seal_every_ms)
     }
+
+    /// When to try again what the disk has refused, and to look at its space.
+    pub(crate) fn again(&self) -> Duration {
+        self.seal_every().min(Duration::from_secs(1))
+    }
 }
 
 /// The clocks that a ledger reads.

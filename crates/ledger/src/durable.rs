@@ -28,7 +28,15 @@ pub enum Disk {
 /// An exclusive lock, held until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: Option<File>,
+    file: Option<File>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would not do: a child process that another thread is just starting has a copy of the descriptor until it
+        // runs its program, and with it the lock. If this fails, closing is what is left.
+        let _ = self.file.as_ref().map(File::unlock);
+    }
 }
 
 /// Free and total bytes of a file system.
@@ -59,14 +67,20 @@ impl SegmentFile {
     /// fdatasync. The length of the file never changes, so its data are all there is to sync.
     pub(crate) fn sync(&self) -> Result<(), Error> {
         match self {
-            Self::Real(file, path) => file.sync_data().map_err(Error::io("sync", path)),
-            Self::Simulated(sim, path) => sim.sync_file(path).map_err(Error::io("sync", path)),
+            Self::Real(file, path) => file.sync_data().map_err(Disk::sync_failed(path)),
+            Self::Simulated(sim, path) => sim.sync_file(path).map_err(Disk::sync_failed(path)),
         }
+    }
+
+    /// The file was renamed while it is open.
+    pub(crate) fn is_now(&mut self, name: &Path) {
+        let (Self::Real(_, path) | Self::Simulated(_, path)) = self;
+        name.clone_into(path);
     }
 }
 
 /// `x` becomes `x.tmp`.
-fn temporary(path: &Path) -> PathBuf {
+pub(crate) fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");
     PathBuf::from(name)
@@ -125,6 +139,19 @@ impl Disk {
         String::from_utf8(bytes).map(Some).map_err(|_| Error::damaged(path, "not UTF-8"))
     }
 
+    /// Length of a file, or none if there is no such file.
+    pub(crate) fn len(&self, path: &Path) -> Result<Option<u64>, Error> {
+        let len = match self {
+            Self::Real => fs::metadata(path).map(|metadata| metadata.len()),
+            Self::Simulated(sim) => sim.read(path).map(|bytes| bytes.len() as u64),
+        };
+        match len {
+            Ok(len) => Ok(Some(len)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("stat", path)(error)),
+        }
+    }
+
     /// Names in a folder, sorted; empty if there is no such folder.
     pub(crate) fn list(&self, dir: &Path) -> Result<Vec<String>, Error> {
         let mut names = match self {
@@ -173,8 +200,11 @@ impl Disk {
         self.put(path, bytes, false, 0o644)
     }
 
-    /// Writes a file durably: temporary name, fsync, rename, fsync of the folder.
-    pub(crate) fn write_durably(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    /// Writes a file durably: temporary name, fsync, rename, fsync of the folder. Folders above it are created.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_durably(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         self.put(path, bytes, true, 0o644)
     }
 
@@ -183,38 +213,57 @@ impl Disk {
         self.put(path, bytes, true, 0o600)
     }
 
+    /// Writes a file under its temporary name only, not durably: for many files that get their names together, after
+    /// [`Disk::sync_file_system`].
+    pub(crate) fn write_ahead(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        self.put_temporary(path, bytes, false, 0o644)
+    }
+
     fn put(&self, path: &Path, bytes: &[u8], sync: bool, mode: u32) -> Result<(), Error> {
+        self.put_temporary(path, bytes, sync, mode)?;
+        self.rename(&temporary(path), path)?;
+        if sync { self.sync_dir(parent(path)) } else { Ok(()) }
+    }
+
+    fn put_temporary(&self, path: &Path, bytes: &[u8], sync: bool, mode: u32) -> Result<(), Error> {
         let tmp = temporary(path);
+        self.or_remove(&tmp, self.fill(&tmp, bytes, sync, mode))
+    }
+
+    /// A file that was not finished must not keep the space that others need now.
+    fn or_remove(&self, path: &Path, result: Result<(), Error>) -> Result<(), Error> {
+        if result.as_ref().is_err_and(|error| error.passing().is_some()) {
+            // The first error is the one to tell; without this removal the file is only in the way.
+            let _ = self.remove(path);
+        }
+        result
+    }
+
+    fn fill(&self, tmp: &Path, bytes: &[u8], sync: bool, mode: u32) -> Result<(), Error> {
         match self {
             Self::Real => {
                 let mut options = OpenOptions::new();
                 let options = options.write(true).create(true).truncate(true).mode(mode);
-                let mut opened = options.open(&tmp);
+                let mut opened = options.open(tmp);
                 // Twice: an empty folder can be removed (pruning) just after it was found or made.
                 for _ in 0..2 {
                     if opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-                        self.make_dirs(parent(path))?;
-                        opened = options.open(&tmp);
+                        self.make_dirs(parent(tmp))?;
+                        opened = options.open(tmp);
                     }
                 }
-                let mut file = opened.map_err(Error::io("create", &tmp))?;
-                file.write_all(bytes).map_err(Error::io("write", &tmp))?;
-                if sync {
-                    file.sync_all().map_err(Self::sync_failed(&tmp))?;
-                }
+                let mut file = opened.map_err(Error::io("create", tmp))?;
+                file.write_all(bytes).map_err(Error::io("write", tmp))?;
+                if sync { file.sync_all().map_err(Self::sync_failed(tmp)) } else { Ok(()) }
             }
             Self::Simulated(sim) => {
-                sim.create(&tmp, bytes.to_vec()).map_err(Error::io("write", &tmp))?;
-                if sync {
-                    sim.sync_file(&tmp).map_err(Self::sync_failed(&tmp))?;
-                }
+                sim.create(tmp, bytes).map_err(Error::io("write", tmp))?;
+                if sync { sim.sync_file(tmp).map_err(Self::sync_failed(tmp)) } else { Ok(()) }
             }
         }
-        self.rename(&tmp, path)?;
-        if sync { self.sync_dir(parent(path)) } else { Ok(()) }
     }
 
-    /// A failed fsync must not look like a full disk, which may be tried again.
+    /// A failed fsync must not look like a full disk, which may be tried again (see [`Error::passing`]).
     fn sync_failed(path: &Path) -> impl FnOnce(io::Error) -> Error {
         let wrap = Error::io("sync", path);
         move |error| wrap(io::Error::other(error.to_string()))
@@ -234,6 +283,15 @@ impl Disk {
         match self {
             Self::Real => File::open(dir).and_then(|file| file.sync_all()),
             Self::Simulated(sim) => sim.sync_dir(dir),
+        }
+        .map_err(Self::sync_failed(dir))
+    }
+
+    /// Makes everything durable that was written to the file system of `dir`: for many files at once.
+    pub(crate) fn sync_file_system(&self, dir: &Path) -> Result<(), Error> {
+        match self {
+            Self::Real => File::open(dir).and_then(|file| rustix::fs::syncfs(file).map_err(io::Error::from)),
+            Self::Simulated(sim) => sim.sync_everything(),
         }
         .map_err(Self::sync_failed(dir))
     }
@@ -277,6 +335,11 @@ impl Disk {
     /// Makes a file of `len` bytes: `start`, then zeros, all of it really written (an allocated but unwritten block costs a
     /// metadata update at its first sync), and durable with its name.
     pub(crate) fn make_zeroed(&self, path: &Path, start: &[u8], len: u64) -> Result<(), Error> {
+        self.or_remove(path, self.fill_with_zeros(path, start, len))?;
+        self.sync_dir(parent(path))
+    }
+
+    fn fill_with_zeros(&self, path: &Path, start: &[u8], len: u64) -> Result<(), Error> {
         static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
         match self {
             Self::Real => {
@@ -289,16 +352,15 @@ impl Disk {
                         .map_err(Error::io("write", path))?;
                     left -= n;
                 }
-                file.sync_all().map_err(Self::sync_failed(path))?;
+                file.sync_all().map_err(Self::sync_failed(path))
             }
             Self::Simulated(sim) => {
                 let mut bytes = start.to_vec();
                 bytes.resize(usize::try_from(len).expect("a simulated file fits memory"), 0);
-                sim.create(path, bytes).map_err(Error::io("write", path))?;
-                sim.sync_file(path).map_err(Self::sync_failed(path))?;
+                sim.create(path, &bytes).map_err(Error::io("write", path))?;
+                sim.sync_file(path).map_err(Self::sync_failed(path))
             }
         }
-        self.sync_dir(parent(path))
     }
 
     pub(crate) fn open_segment(&self, path: &Path) -> Result<SegmentFile, Error> {
@@ -322,12 +384,12 @@ impl Disk {
                     .open(path)
                     .map_err(Error::io("open", path))?;
                 match file.try_lock() {
-                    Ok(()) => Ok(Lock { _file: Some(file) }),
+                    Ok(()) => Ok(Lock { file: Some(file) }),
                     Err(fs::TryLockError::WouldBlock) => Err(Error::Locked { path: path.to_owned() }),
                     Err(fs::TryLockError::Error(error)) => Err(Error::io("lock", path)(error)),
                 }
             }
-            Self::Simulated(_) => Ok(Lock { _file: None }),
+            Self::Simulated(_) => Ok(Lock { file: None }),
         }
     }
 

@@ -39,6 +39,48 @@ pub enum Error {
         /// Version that this program knows.
         known: u32,
     },
+    /// The folder is older than what it is asked to hold.
+    #[error("{} is version {version} of the ledger's format, {what} needs version {needed}. Run `ledger upgrade` first", path.display())]
+    Older {
+        /// The `format` file.
+        path: PathBuf,
+        /// Version of the folder.
+        version: u32,
+        /// Version that is needed.
+        needed: u32,
+        /// What needs it.
+        what: &'static str,
+    },
+    /// The secret of a key in use is not here. A backup has none, so that a copy of it cannot contradict the log.
+    #[error("the signing key {} is missing: nothing can be added here. Restore it; or, where this is a restored backup, run `ledger accept-rollback` to go on under a new origin", path.display())]
+    NoSigningKey {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// A folder that a backup would be written to, or restored from, and is none.
+    #[error("{} is not a backup: {detail}", path.display())]
+    NotABackup {
+        /// The folder or the file that shows it.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
+    /// What was given to go on under the same name does not allow it.
+    #[error(
+        "the log cannot go on as `{origin}`: {detail}. Without it the backup is restored without a signing key and goes on under a new origin"
+    )]
+    NotTheSameLog {
+        /// The log's name.
+        origin: String,
+        /// Why.
+        detail: String,
+    },
+    /// `retire_key` with one key only.
+    #[error("only one key signs for `{origin}`: there is none to retire. Begin a new one first (`ledger rotate-key`)")]
+    OneKey {
+        /// The log's name.
+        origin: String,
+    },
     /// Another process writes to this ledger. Wait and try again.
     #[error("{} is locked: another process has this ledger open", path.display())]
     Locked {
@@ -77,6 +119,14 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// A file of the tree is damaged or missing, and nothing else in the folder says what should be in it.
+    #[error("{} is damaged: {detail}, and neither the other files nor the journal hold what should be in it. Restore this file from a backup, or run `ledger accept-rollback` to go on under a new origin with what can be read", path.display())]
+    Unmendable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// An origin that cannot name a log.
     #[error("`{origin}` cannot be an origin: 1 to 255 bytes without spaces, control characters and `+`")]
     BadOrigin {
@@ -89,6 +139,14 @@ pub enum Error {
         /// What it should have been.
         what: &'static str,
         /// Why it is not.
+        detail: String,
+    },
+    /// A file that should be a trust policy (C2SP tlog-policy) and is not.
+    #[error("not a policy: {detail} (line {line})")]
+    BadPolicy {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
         detail: String,
     },
     /// A class or encoding name outside of the format.
@@ -155,9 +213,18 @@ impl Error {
         Self::Damaged { path: path.to_owned(), detail: detail.into() }
     }
 
-    /// Whether the file system is full. Such a write can be tried again, because nothing has been promised on it.
-    pub(crate) fn is_full(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    /// Why the disk takes nothing just now, if it is a reason that can pass: it is full (or a quota is), or its file system is
+    /// read-only. The file system refuses these before anything is lost, so whoever was refused can try the same again, and
+    /// nothing has been promised meanwhile. Not so EIO: there the medium or the file system does not know any more what it
+    /// holds, so no later success is worth anything before everything was read again. Errors of a sync never pass
+    /// (see `durable`).
+    pub fn passing(&self) -> Option<Busy> {
+        let Self::Io { source, .. } = self else { return None };
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(Busy::Space),
+            io::ErrorKind::ReadOnlyFilesystem => Some(Busy::ReadOnly),
+            _ => None,
+        }
     }
 
     pub(crate) fn is_not_found(&self) -> bool {
@@ -168,7 +235,7 @@ impl Error {
 /// Why an append was not accepted, or not carried through.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// Try again later: the lane's budget is used up, or space on disk is short.
+    /// Try again later: the lane's budget is used up, or the disk takes nothing. Nothing was kept.
     #[error("the ledger is busy: {0}")]
     Busy(Busy),
     /// A body or the whole append is larger than the format allows. The sender has to cut it.
@@ -195,9 +262,12 @@ pub enum Busy {
     /// The lane has taken as many bytes as it may hold at once.
     #[error("its queue is full")]
     Queue,
-    /// The space guard is up.
+    /// The space guard is up, or the disk is full.
     #[error("disk space is short")]
     Space,
+    /// The ledger's file system is read-only.
+    #[error("its file system is read-only")]
+    ReadOnly,
     /// The ledger is closing.
     #[error("it is closing")]
     Closing,

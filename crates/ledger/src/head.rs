@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Version of the folder that this program writes, and the newest that it reads.
-pub(crate) const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Where the parts of a ledger are.
 #[derive(Debug, Clone)]
@@ -30,8 +30,8 @@ impl Folder {
         self.path("journal")
     }
 
-    /// Refuses a folder that is no ledger, or one that only a newer program can open.
-    pub(crate) fn check_format(&self, writing: bool) -> Result<(), Error> {
+    /// The folder's version. Refuses a folder that is no ledger, or one that only a newer program can open.
+    pub(crate) fn check_format(&self, writing: bool) -> Result<u32, Error> {
         let path = self.path("format");
         let text = self.disk.text_if_there(&path)?.ok_or_else(|| Error::NotALedger { path: self.dir.clone() })?;
         let number = |line: Option<&str>, word: &str| line?.strip_prefix(word)?.parse::<u32>().ok();
@@ -46,14 +46,28 @@ impl Folder {
             return Err(Error::damaged(&path, "its versions contradict each other"));
         }
         let needed = if writing { version } else { reader };
-        if needed > VERSION { Err(Error::Newer { path, needed, known: VERSION }) } else { Ok(()) }
+        if needed > VERSION { Err(Error::Newer { path, needed, known: VERSION }) } else { Ok(version) }
     }
 
+    /// Whether any signing key is here.
+    pub(crate) fn can_sign(&self) -> Result<bool, Error> {
+        let names = self.disk.list(&self.path("keys"))?;
+        Ok(names.iter().any(|name| Path::new(name).extension().is_some_and(|extension| extension == "skey")))
+    }
+
+    /// The bytes of `format`. Each version so far needs a reader that knows it.
+    fn format_text(version: u32) -> String {
+        format!("counterfoil-ledger\nversion {version}\nmin-reader {version}\n")
+    }
+
+    /// Says that the folder has the version that this program writes.
     pub(crate) fn write_format(&self) -> Result<(), Error> {
-        self.disk.write_durably(
-            &self.path("format"),
-            format!("counterfoil-ledger\nversion {VERSION}\nmin-reader {VERSION}\n").as_bytes(),
-        )
+        self.disk.write_durably(&self.path("format"), Self::format_text(VERSION).as_bytes())
+    }
+
+    /// Whether `format` is, byte for byte, what is written for this version.
+    pub(crate) fn format_is_exact(&self, version: u32) -> bool {
+        matches!(self.disk.text_if_there(&self.path("format")), Ok(Some(text)) if text == Self::format_text(version))
     }
 
     pub(crate) fn origin(&self) -> Result<String, Error> {
@@ -119,12 +133,51 @@ impl KeyList {
         (ordered && list.to_text() == text).then_some(list)
     }
 
+    pub(crate) fn write(&self, folder: &Folder) -> Result<(), Error> {
+        folder.disk.write_durably(&folder.path("keys/vkeys"), self.to_text().as_bytes())
+    }
+
     pub(crate) fn to_text(&self) -> String {
         self.0.iter().fold(String::new(), |mut out, line| {
             let end = line.end.map_or_else(|| "-".to_owned(), |end| end.to_string());
             let _ = writeln!(out, "{} {end} {}", line.first, line.vkey);
             out
         })
+    }
+
+    /// Keys of this origin that are in use.
+    pub(crate) fn signing(&self, origin: &str) -> impl Iterator<Item = &Vkey> {
+        self.0.iter().filter(move |line| line.vkey.name() == origin && line.end.is_none()).map(|line| &line.vkey)
+    }
+
+    /// Refuses a folder without the secret of any key, before anything is done to it: a restored backup.
+    pub(crate) fn check_secrets(&self, folder: &Folder, origin: &str) -> Result<(), Error> {
+        let there = folder.disk.list(&folder.path("keys"))?;
+        let ours = self.0.iter().filter(|line| line.vkey.name() == origin);
+        let secrets: Vec<PathBuf> = ours.map(|line| folder.path(secret_path(&line.vkey))).collect();
+        match secrets.last() {
+            Some(path) if !secrets.iter().any(|secret| there.iter().any(|name| secret.ends_with(name))) => {
+                Err(Error::NoSigningKey { path: path.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes back what a key change that was cut off has left: its numbers are above the number of entries, because its entry
+    /// never came on disk. Gives the keys that are gone with it.
+    pub(crate) fn take_back(&mut self, origin: &str, size: u64) -> Vec<Vkey> {
+        let mut gone = Vec::new();
+        self.0.retain_mut(|line| {
+            if line.vkey.name() != origin {
+                return true;
+            }
+            line.end.take_if(|end| *end > size);
+            if line.first > size {
+                gone.push(line.vkey.clone());
+            }
+            line.first <= size
+        });
+        gone
     }
 
     /// Keys of this origin that sign the checkpoint of this size.
@@ -144,29 +197,35 @@ pub(crate) struct Signer {
 impl Signer {
     /// Makes a key for a new origin from size `first` on, and writes it. Older keys end there.
     pub(crate) fn create(folder: &Folder, origin: &str, first: u64, mut list: KeyList) -> Result<Self, Error> {
-        let mut seed = [0; 32];
-        random(&mut seed)?;
-        let key = Skey::from_seed(origin, &seed);
+        let key = new_key(origin)?;
         for line in &mut list.0 {
             // A second rollback can go back behind the first one.
             line.end.get_or_insert(first.max(line.first));
         }
         list.0.push(KeyLine { first, end: None, vkey: key.vkey().clone() });
         folder.disk.make_dirs(&folder.path("keys"))?;
-        folder.disk.write_secret(&folder.path(secret_path(key.vkey())), key.to_text().as_bytes())?;
-        folder.disk.write_durably(&folder.path("keys/vkeys"), list.to_text().as_bytes())?;
+        write_secret(folder, &key)?;
+        list.write(folder)?;
         Ok(Self { origin: origin.to_owned(), list, keys: vec![key] })
     }
 
-    pub(crate) fn open(folder: &Folder) -> Result<Self, Error> {
-        let origin = folder.origin()?;
-        let list = KeyList::read(folder)?;
+    /// The secrets of all keys in use, for a log of `size` entries. What a cut-off key change has left is taken back first, and
+    /// secrets of keys that have ended are removed.
+    pub(crate) fn open(folder: &Folder, origin: &str, mut list: KeyList, size: u64) -> Result<Self, Error> {
+        let before = list.clone();
+        for vkey in list.take_back(origin, size) {
+            folder.disk.remove(&folder.path(secret_path(&vkey)))?;
+        }
+        if list != before {
+            folder.disk.sync_dir(&folder.path("keys"))?;
+            list.write(folder)?;
+        }
         let mut keys = Vec::new();
-        for line in list.0.iter().filter(|line| line.vkey.name() == origin && line.end.is_none()) {
-            let path = folder.path(secret_path(&line.vkey));
-            let text = folder.disk.text_if_there(&path)?.ok_or_else(|| Error::damaged(&path, "it is missing"))?;
+        for vkey in list.signing(origin) {
+            let path = folder.path(secret_path(vkey));
+            let text = folder.disk.text_if_there(&path)?.ok_or_else(|| Error::NoSigningKey { path: path.clone() })?;
             let key = Skey::parse(&text)?;
-            if key.vkey() != &line.vkey {
+            if key.vkey() != vkey {
                 return Err(Error::damaged(&path, "it is not the secret of the key in keys/vkeys"));
             }
             keys.push(key);
@@ -174,13 +233,59 @@ impl Signer {
         if keys.is_empty() {
             return Err(Error::damaged(&folder.path("keys/vkeys"), format!("no key in use for the origin `{origin}`")));
         }
-        Ok(Self { origin, list, keys })
+        let signer = Self { origin: origin.to_owned(), list, keys };
+        signer.forget_ended(folder)?;
+        Ok(signer)
+    }
+
+    /// Removes the secrets of keys that have ended: nobody may sign with them again.
+    pub(crate) fn forget_ended(&self, folder: &Folder) -> Result<(), Error> {
+        let keys = folder.path("keys");
+        let there = folder.disk.list(&keys)?;
+        let ended =
+            self.list.0.iter().filter(|line| line.end.is_some()).map(|line| folder.path(secret_path(&line.vkey)));
+        let mut removed = false;
+        for path in ended.filter(|path| there.iter().any(|name| path.ends_with(name))) {
+            folder.disk.remove(&path)?;
+            removed = true;
+        }
+        if removed { folder.disk.sync_dir(&keys) } else { Ok(()) }
+    }
+
+    /// This signer after a key change: `added` signs from size `at` on, and `ended` do not from there on.
+    pub(crate) fn changed(&self, added: Option<Skey>, ended: &[Vkey], at: u64) -> Self {
+        let mut after = self.clone();
+        for line in after.list.0.iter_mut().filter(|line| ended.contains(&line.vkey)) {
+            line.end = Some(at);
+        }
+        after.keys.retain(|key| !ended.contains(key.vkey()));
+        if let Some(key) = added {
+            after.list.0.push(KeyLine { first: at, end: None, vkey: key.vkey().clone() });
+            after.keys.push(key);
+        }
+        after
+    }
+
+    /// The keys in use, oldest first.
+    pub(crate) fn in_use(&self) -> Vec<Vkey> {
+        self.keys.iter().map(|key| key.vkey().clone()).collect()
     }
 
     pub(crate) fn sign(&self, checkpoint: &Checkpoint) -> String {
         let signs = |key: &&Skey| self.list.at(&self.origin, checkpoint.size).any(|vkey| vkey == key.vkey());
         checkpoint.sign(self.keys.iter().filter(signs))
     }
+}
+
+/// Draws a key for this origin.
+pub(crate) fn new_key(origin: &str) -> Result<Skey, Error> {
+    let mut seed = [0; 32];
+    random(&mut seed)?;
+    Ok(Skey::from_seed(origin, &seed))
+}
+
+pub(crate) fn write_secret(folder: &Folder, key: &Skey) -> Result<(), Error> {
+    folder.disk.write_secret(&folder.path(secret_path(key.vkey())), key.to_text().as_bytes())
 }
 
 /// Where the secret of this key lies, below the ledger's folder.
@@ -319,5 +424,19 @@ mod tests {
         assert_eq!(ids(10), [old.vkey().id(), new.vkey().id()]);
         assert_eq!(ids(20), [new.vkey().id()]);
         assert!(KeyList::parse("0 - nonsense\n").is_none());
+    }
+
+    #[test]
+    fn numbers_above_the_entries_are_taken_back() {
+        let (old, new) = (Skey::from_seed("log", &[1; 32]), Skey::from_seed("log", &[2; 32]));
+        let earlier = Skey::from_seed("earlier", &[3; 32]);
+        let text = format!("0 90 {}\n0 11 {}\n11 - {}\n", earlier.vkey(), old.vkey(), new.vkey());
+        let list = KeyList::parse(&text).unwrap();
+        let mut cut_off = list.clone();
+        assert_eq!(cut_off.take_back("log", 10), [new.vkey().clone()]);
+        assert_eq!(cut_off.to_text(), format!("0 90 {}\n0 - {}\n", earlier.vkey(), old.vkey()));
+        let mut done = list.clone();
+        assert_eq!(done.take_back("log", 11), []);
+        assert_eq!(done, list);
     }
 }

@@ -78,15 +78,18 @@ pub(crate) struct Active {
     pub(crate) len: u64,
 }
 
-/// Gives the spare its name and opens it. Its name is durable before anything is acknowledged in it.
+/// Opens the spare and gives it its name, which is durable before anything is acknowledged in it. In this order an error that
+/// passes has changed nothing, and the same can be tried again.
 pub(crate) fn begin(disk: &Disk, dir: &Path, first: u64, generation: u64) -> Result<Active, Error> {
     let spare = dir.join(SPARE);
     let bytes = disk.read(&spare)?;
     let nonce = nonce(&bytes).ok_or_else(|| Error::damaged(&spare, "its first page is wrong"))?;
     let path = dir.join(segment_name(first, generation));
+    let mut file = disk.open_segment(&spare)?;
     disk.rename(&spare, &path)?;
+    file.is_now(&path);
     disk.sync_dir(dir)?;
-    Ok(Active { file: disk.open_segment(&path)?, nonce, at: PAGE as u64, len: bytes.len() as u64 })
+    Ok(Active { file, nonce, at: PAGE as u64, len: bytes.len() as u64 })
 }
 
 /// What reading the journal has found besides groups.
@@ -103,6 +106,8 @@ pub(crate) enum Finding {
 pub(crate) struct Scan {
     pub(crate) groups: Vec<Group>,
     pub(crate) findings: Vec<Finding>,
+    /// First entry of the first segment that was read, if there is one.
+    pub(crate) first: Option<u64>,
     /// Index after the last entry.
     pub(crate) next: u64,
     /// The highest generation in use.
@@ -117,6 +122,7 @@ pub(crate) fn scan(disk: &Disk, dir: &Path, from: u64) -> Result<Scan, Error> {
         return Err(Error::damaged(dir, format!("no journal segment holds entry {from}")));
     };
     let mut scan = Scan {
+        first: Some(all[start].first),
         next: all[start].first,
         generation: all.iter().map(|segment| segment.generation).max().unwrap_or(0),
         ..Scan::default()
@@ -140,7 +146,7 @@ pub(crate) fn scan_live(disk: &Disk, dir: &Path) -> Result<Scan, Error> {
     for _ in 1..TRIES {
         let again = match &result {
             Ok(scan) => scan.findings.iter().any(|finding| matches!(finding, Finding::Damage { .. })),
-            Err(error) => error.is_not_found(),
+            Err(_) => true,
         };
         if !again {
             break;
@@ -151,7 +157,8 @@ pub(crate) fn scan_live(disk: &Disk, dir: &Path) -> Result<Scan, Error> {
 }
 
 impl Scan {
-    fn segment(&mut self, segment: &Segment, bytes: &[u8], next_first: Option<u64>) {
+    /// Reads one segment; `next_first` is where the next one begins.
+    pub(crate) fn segment(&mut self, segment: &Segment, bytes: &[u8], next_first: Option<u64>) {
         let damage = |offset: usize, first: u64, lost: u64| Finding::Damage {
             path: segment.path.clone(),
             offset: offset as u64,

@@ -35,8 +35,15 @@ pub(crate) fn time_text(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
+/// The form of [`time_text`], of a text that is a time. (Writing the time again would say the same, much slower.)
+fn is_canonical(text: &str) -> bool {
+    const FORM: &[u8; 27] = b"0000-00-00T00:00:00.000000Z";
+    let fits = |(b, form): (u8, &u8)| if *form == b'0' { b.is_ascii_digit() } else { b == *form };
+    text.len() == FORM.len() && text.bytes().zip(FORM).all(fits)
+}
+
 mod micros {
-    use super::{DateTime, Utc, time_text};
+    use super::{DateTime, Utc, is_canonical, time_text};
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
     pub(super) fn serialize<S: Serializer>(time: &DateTime<Utc>, to: S) -> Result<S::Ok, S::Error> {
@@ -47,7 +54,7 @@ mod micros {
         let text = std::borrow::Cow::<str>::deserialize(from)?;
         let time = DateTime::parse_from_rfc3339(&text).map_err(D::Error::custom)?.to_utc();
         // One spelling only: a stamp's bytes are proved, so they must not be a matter of taste.
-        if time_text(time) == text { Ok(time) } else { Err(D::Error::custom("not microseconds in UTC")) }
+        if is_canonical(&text) { Ok(time) } else { Err(D::Error::custom("not microseconds in UTC")) }
     }
 }
 
@@ -80,6 +87,12 @@ pub(crate) fn filler(before: Option<&[u8]>, index: u64) -> Vec<u8> {
     leaf
 }
 
+/// The UTC day in a leaf's stamp, which has its place by the format.
+pub(crate) fn day_of(leaf: &[u8]) -> Option<&str> {
+    const START: usize = "{\"recorded_at\":\"".len();
+    std::str::from_utf8(leaf.get(START..START + 10)?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +108,17 @@ mod tests {
         let (stamp, body) = split_leaf(&leaf).unwrap();
         assert_eq!((stamp.index(), body), (42, b"{\"a\":1}".as_slice()));
         assert_eq!(serde_json::to_vec(&stamp).unwrap(), leaf[..leaf.len() - body.len() - 1]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_time_is_canonical_when_it_is_written_like_that(
+            text in "[0-9]{4}-(0[0-9]|1[0-3])-[0-3][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9][.,]?([0-9]{6}|[0-9]{0,9})(Z|z|[+]00:00|-00:00)",
+        ) {
+            if let Ok(time) = DateTime::parse_from_rfc3339(&text) {
+                proptest::prop_assert_eq!(is_canonical(&text), time_text(time.to_utc()) == text);
+            }
+        }
     }
 
     #[test]

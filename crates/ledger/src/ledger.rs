@@ -1,23 +1,23 @@
 //! An open ledger: creating, opening, appending, waiting, closing.
 
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, remove_torn};
 use crate::config::{Config, Running};
 use crate::durable::Lock;
 use crate::error::{AppendError, Error};
 use crate::group::{Group, Position, append_bytes};
 use crate::head::{Folder, Head, KeyList, Positions, Signer, new_origin, read_positions};
-use crate::journal::{self, make_spare};
+use crate::journal::{self, Active, make_spare};
 use crate::leaf::{MAX_BODY, split_leaf};
 use crate::note::Checkpoint;
 use crate::notice::Notice;
 use crate::payload::Payload;
-use crate::recover::recover;
+use crate::recover::{Recovered, recover};
 use crate::seal::{Sealer, Store};
 use crate::shared::{Job, Lane, Receipt, Shared, SpaceLevel, Tail};
 use crate::tiles::TileStore;
 use crate::writer::{Writer, run_sealer, run_writer};
 use crate::{keeper, merkle};
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -87,6 +87,7 @@ pub struct Stats {
 pub struct Ledger {
     pub(crate) shared: Arc<Shared>,
     pub(crate) tiles: TileStore,
+    version: u32,
     threads: Mutex<Vec<JoinHandle<()>>>,
     origin: String,
     keys: KeyList,
@@ -155,66 +156,102 @@ pub struct Opened {
     pub notices: Receiver<Notice>,
 }
 
+/// A ledger that is ours, proven and sealed as far as it goes, with a new journal segment: the next entry can be written. No
+/// thread runs yet.
+pub(crate) struct Settled {
+    pub(crate) folder: Folder,
+    pub(crate) version: u32,
+    pub(crate) locks: Vec<Lock>,
+    pub(crate) signer: Signer,
+    pub(crate) sealer: Sealer,
+    pub(crate) positions: Positions,
+    pub(crate) blocks: Arc<Blocks>,
+    pub(crate) tail: EndOfLog,
+    pub(crate) active: Active,
+    pub(crate) clock: Running,
+    /// What recovery found.
+    pub(crate) notices: Vec<Notice>,
+}
+
+/// Where the log goes on.
+pub(crate) struct EndOfLog {
+    pub(crate) size: u64,
+    pub(crate) generation: u64,
+    /// Milliseconds that the ledger had been open before.
+    pub(crate) tick: u64,
+    /// What the wall clock showed when `clock` was at zero.
+    pub(crate) zero: DateTime<Utc>,
+}
+
+/// Takes the locks, recovers, and seals what recovery found.
+pub(crate) fn settle(config: &Config) -> Result<Settled, Error> {
+    let folder = config.folder();
+    let version = folder.check_format(true)?;
+    let locks = lock(&folder)?;
+    let (origin, list) = (folder.origin()?, KeyList::read(&folder)?);
+    list.check_secrets(&folder, &origin)?;
+    let head = Head::read(&folder, &origin, &list)?;
+    let Recovered { groups, size, last, generation, mut notices, mended } = recover(&folder, &head)?;
+    let signer = Signer::open(&folder, &origin, list, size)?;
+    let head_text = head.to_text();
+    let (_, mut positions) = read_positions(&folder)?;
+    let blocks = Arc::new(Blocks::default());
+    let stored = head.stored;
+    let (to, sealed) = (Arc::clone(&blocks), positions.clone());
+    let mut sealer = Sealer::load(&folder, signer.clone(), head, Some(head_text), to, sealed, &config.limits)?;
+    remove_torn(&folder.disk, &folder.path("payload"), groups.iter())?;
+    for group in &groups {
+        sealer.ingest(group);
+        collect_positions(group, stored, &mut positions);
+    }
+    // The tiles of the last checkpoint may have been lost with the power: write them again before anybody reads.
+    sealer.remove_stale_partials()?;
+    // A process that dies again and again begins a segment each time; they must not fill the disk.
+    let many = journal::segments(&folder.disk, &folder.journal())?.len() > SEGMENTS;
+    if mended || many {
+        sealer.sync(Store::All)?;
+    } else {
+        sealer.seal()?;
+    }
+    sealer.caught_up();
+    if config.disk.read_if_there(&folder.journal().join(journal::SPARE))?.is_none() {
+        make_spare(&folder.disk, &folder.journal(), config.limits.segment_bytes.min(journal::QUICK))?;
+    }
+    let generation = generation + 1;
+    let active = journal::begin(&folder.disk, &folder.journal(), size, generation)?;
+    if mended {
+        // The damaged segment has a copy in quarantine, and everything in it is stored.
+        sealer.remove_segments(&folder.journal())?;
+    }
+    let clock = Running::start(&config.clock);
+    let zero = clock.wall();
+    let stamp = last.as_deref().and_then(split_leaf).map(|(stamp, _)| stamp);
+    if let Some(last) =
+        stamp.as_ref().map(|stamp| stamp.recorded_at).filter(|last| *last > zero + TimeDelta::seconds(1))
+    {
+        notices.push(Notice::ClockStep { expected: last, actual: zero });
+    }
+    let tail = EndOfLog { size, generation, tick: stamp.map_or(0, |stamp| stamp.tick), zero };
+    Ok(Settled { folder, version, locks, signer, sealer, positions, blocks, tail, active, clock, notices })
+}
+
 impl Ledger {
     /// Opens a ledger for writing. Only the tail that is not sealed and synced is read, so this takes less than a second
     /// whatever the size.
     ///
     /// # Errors
     /// [`Error::Locked`]: try again. [`Error::NotALedger`], [`Error::Newer`], [`Error::HeadMissing`], [`Error::HeadAhead`],
-    /// [`Error::Inconsistent`], [`Error::Damaged`]: a person has to decide.
+    /// [`Error::Inconsistent`], [`Error::Damaged`], [`Error::NoSigningKey`]: a person has to decide.
     pub fn open(config: &Config) -> Result<Opened, Error> {
-        let folder = config.folder();
-        folder.check_format(true)?;
-        let locks = lock(&folder)?;
-        let signer = Signer::open(&folder)?;
-        let head = Head::read(&folder, &signer.origin, &signer.list)?;
-        let recovered = recover(&folder, &head)?;
-        let head_text = head.to_text();
-        let (_, mut positions) = read_positions(&folder)?;
-        let blocks = Arc::new(Blocks::default());
-        let stored = head.stored;
-        let mut sealer = Sealer::load(
-            &folder,
-            signer.clone(),
-            head,
-            Some(head_text),
-            Arc::clone(&blocks),
-            positions.clone(),
-            &config.limits,
-        )?;
-        for group in &recovered.groups {
-            sealer.ingest(group);
-            collect_positions(group, stored, &mut positions);
-        }
-        // The tiles of the last checkpoint may have been lost with the power: write them again before anybody reads.
-        sealer.remove_stale_partials()?;
-        // A process that dies again and again begins a segment each time; they must not fill the disk.
-        let many = journal::segments(&folder.disk, &folder.journal())?.len() > SEGMENTS;
-        if recovered.mended || many {
-            sealer.sync(Store::All)?;
-        } else {
-            sealer.seal()?;
-        }
-        sealer.caught_up();
-        if config.disk.read_if_there(&folder.journal().join(journal::SPARE))?.is_none() {
-            make_spare(&folder.disk, &folder.journal(), config.limits.segment_bytes.min(journal::QUICK))?;
-        }
-        let generation = recovered.generation + 1;
-        let active = journal::begin(&folder.disk, &folder.journal(), recovered.size, generation)?;
-        if recovered.mended {
-            // The damaged segment has a copy in quarantine, and everything in it is stored.
-            sealer.remove_segments(&folder.journal())?;
-        }
-
-        let (sender, notices) = sync_channel(NOTICES);
-        let clock = Running::start(&config.clock);
-        let zero = clock.wall();
+        let Settled { folder, version, locks, signer, sealer, positions, blocks, tail, active, clock, notices } =
+            settle(config)?;
+        let (sender, receiver) = sync_channel(NOTICES);
         let head = sealer.head();
-        let tail = Tail {
+        let state = Tail {
             groups: VecDeque::new(),
             bytes: 0,
             unseen: 0,
-            committed: recovered.size,
+            committed: tail.size,
             sealed: head.checkpoint.size,
             synced: head.synced,
             stored: head.stored,
@@ -223,18 +260,12 @@ impl Ledger {
             failed: false,
         };
         let shared =
-            Arc::new(Shared::new(folder.clone(), config.limits.clone(), clock, tail, positions, blocks, sender));
-        for notice in recovered.notices {
+            Arc::new(Shared::new(folder.clone(), config.limits.clone(), clock, state, positions, blocks, sender));
+        for notice in notices {
             shared.notify(notice);
         }
-        let stamp = recovered.last.as_deref().and_then(split_leaf).map(|(stamp, _)| stamp);
-        if let Some(last) =
-            stamp.as_ref().map(|stamp| stamp.recorded_at).filter(|last| *last > zero + TimeDelta::seconds(1))
-        {
-            shared.notify(Notice::ClockStep { expected: last, actual: zero });
-        }
-        let base_tick = stamp.map_or(0, |stamp| stamp.tick);
-        let writer = Writer { active, generation, next: recovered.size, crc: 0, base_tick, zero };
+        let EndOfLog { size, generation, tick, zero } = tail;
+        let writer = Writer { active, generation, next: size, crc: 0, base_tick: tick, zero };
         let threads = vec![
             spawn("ledger-writer", &shared, move |shared| run_writer(writer, shared))?,
             spawn("ledger-sealer", &shared, move |shared| run_sealer(sealer, shared))?,
@@ -244,12 +275,13 @@ impl Ledger {
         let ledger = Self {
             shared,
             tiles,
+            version,
             threads: Mutex::new(threads),
             origin: signer.origin,
             keys: signer.list,
             locks: Mutex::new(locks),
         };
-        Ok(Opened { ledger, notices })
+        Ok(Opened { ledger, notices: receiver })
     }
 
     /// Queues an append; `done` is called once with the receipt, after the fsync, in the order of the indices. If this returns
@@ -335,6 +367,11 @@ impl Ledger {
         Arc::clone(&self.shared.tail().note)
     }
 
+    /// Version of the folder's format. What only a later version can hold has to be refused, see [`crate::upgrade`].
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
     /// The log's name.
     pub fn origin(&self) -> &str {
         &self.origin
@@ -389,8 +426,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::Failed`] if the ledger had stopped, or stopped on the way.
     pub fn close(&self) -> Result<(), Error> {
-        self.shared.queue().closing = true;
-        self.shared.work.notify_all();
+        self.shared.close();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             // A thread that panicked has said so to the others (see `Watch`).

@@ -1,4 +1,5 @@
-//! Signed notes and checkpoints: C2SP signed-note v1 and tlog-checkpoint v1, Ed25519 (signature type 1) only.
+//! Signed notes and checkpoints: C2SP signed-note v1 and tlog-checkpoint v1, Ed25519 (signature type 1) only. What witnesses
+//! add to a note is in `cosignature`.
 
 use crate::error::Error;
 use crate::merkle::Hash;
@@ -21,10 +22,86 @@ pub(crate) fn check_origin(origin: &str) -> Result<(), Error> {
     if bad { Err(Error::BadOrigin { origin: origin.to_owned() }) } else { Ok(()) }
 }
 
-fn key_id(name: &str, public: &VerifyingKey) -> u32 {
+fn key_id(name: &str, kind: u8, public: &VerifyingKey) -> u32 {
     let digest =
-        Sha256::new().chain_update(name).chain_update([b'\n', ED25519]).chain_update(public.as_bytes()).finalize();
+        Sha256::new().chain_update(name).chain_update([b'\n', kind]).chain_update(public.as_bytes()).finalize();
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+}
+
+/// Reads `name+key id+base64(type ‖ public key)` of the given signature type.
+pub(crate) fn parse_key(text: &str, kind: u8) -> Result<(String, u32, VerifyingKey), Error> {
+    let bad = |detail: &str| Error::BadNote { what: "verifier key", detail: format!("{detail} in `{text}`") };
+    let mut parts = text.trim_end_matches('\n').splitn(3, '+');
+    let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(bad("not three parts"));
+    };
+    check_origin(name)?;
+    let key = BASE64_STANDARD.decode(key).map_err(|_| bad("no base64"))?;
+    let Some((found, key)) = key.split_first() else { return Err(bad("no key")) };
+    if *found != kind {
+        return Err(bad(&format!("signature type {found} instead of {kind}")));
+    }
+    let key: [u8; 32] = key.try_into().map_err(|_| bad("a key of the wrong length"))?;
+    let public = VerifyingKey::from_bytes(&key).map_err(|_| bad("no Ed25519 key"))?;
+    let right = key_id(name, kind, &public);
+    if id == format!("{right:08x}") {
+        Ok((name.to_owned(), right, public))
+    } else {
+        Err(bad("a key id that does not fit the key"))
+    }
+}
+
+/// Writes what [`parse_key`] reads.
+pub(crate) fn key_text(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    id: u32,
+    kind: u8,
+    public: &VerifyingKey,
+) -> fmt::Result {
+    let mut key = vec![kind];
+    key.extend_from_slice(public.as_bytes());
+    write!(f, "{name}+{id:08x}+{}", BASE64_STANDARD.encode(key))
+}
+
+/// One signature line of a note, not verified.
+pub(crate) struct SignatureLine<'n> {
+    /// The line as it stands, without its line feed.
+    pub(crate) line: &'n str,
+    pub(crate) name: &'n str,
+    pub(crate) id: u32,
+    pub(crate) signature: Vec<u8>,
+}
+
+/// Splits a signed note into its text, which ends with a line feed, and its signature lines.
+pub(crate) fn split_note(note: &str) -> Result<(&str, Vec<SignatureLine<'_>>), Error> {
+    let (text, signatures) = note
+        .rfind("\n\n")
+        .map(|at| (&note[..=at], &note[at + 2..]))
+        .ok_or_else(|| bad_note("no empty line before the signatures"))?;
+    Ok((text, signature_lines(signatures)?))
+}
+
+/// Reads signature lines: the end of a note, or a witness's answer.
+pub(crate) fn signature_lines(lines: &str) -> Result<Vec<SignatureLine<'_>>, Error> {
+    let lines = lines.strip_suffix('\n').ok_or_else(|| bad_note("the last signature line is not ended"))?;
+    if lines.split('\n').count() > MAX_SIGNATURES {
+        return Err(bad_note("too many signatures"));
+    }
+    let parse = |line| {
+        let (name, signature) = str::strip_prefix(line, "\u{2014} ")
+            .and_then(|rest| rest.split_once(' '))
+            .ok_or_else(|| bad_note("a signature line that is none"))?;
+        let signature = BASE64_STANDARD.decode(signature).map_err(|_| bad_note("a signature that is no base64"))?;
+        let (id, signature) =
+            signature.split_first_chunk::<4>().ok_or_else(|| bad_note("a signature that is too short"))?;
+        Ok(SignatureLine { line, name, id: u32::from_be_bytes(*id), signature: signature.to_vec() })
+    };
+    lines.split('\n').map(parse).collect()
+}
+
+pub(crate) fn bad_note(detail: &str) -> Error {
+    Error::BadNote { what: "checkpoint", detail: detail.to_owned() }
 }
 
 /// A verifier key: `name+key id+base64(type ‖ public key)`.
@@ -41,6 +118,11 @@ impl Vkey {
         &self.name
     }
 
+    /// Whether both are the same public key, whatever they are called.
+    pub(crate) fn is_same_key(&self, other: &Self) -> bool {
+        self.public == other.public
+    }
+
     /// The key id, as it stands in signatures and in the name of the secret key's file.
     pub fn id(&self) -> u32 {
         self.id
@@ -49,9 +131,7 @@ impl Vkey {
 
 impl fmt::Display for Vkey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut key = vec![ED25519];
-        key.extend_from_slice(self.public.as_bytes());
-        write!(f, "{}+{:08x}+{}", self.name, self.id, BASE64_STANDARD.encode(key))
+        key_text(f, &self.name, self.id, ED25519, &self.public)
     }
 }
 
@@ -59,18 +139,8 @@ impl FromStr for Vkey {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let bad = |detail: &str| Error::BadNote { what: "verifier key", detail: format!("{detail} in `{text}`") };
-        let mut parts = text.trim_end_matches('\n').splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(bad("not three parts"));
-        };
-        check_origin(name)?;
-        let key = BASE64_STANDARD.decode(key).map_err(|_| bad("no base64"))?;
-        let Some((&ED25519, key)) = key.split_first() else { return Err(bad("a type that is not Ed25519")) };
-        let key: [u8; 32] = key.try_into().map_err(|_| bad("a key of the wrong length"))?;
-        let public = VerifyingKey::from_bytes(&key).map_err(|_| bad("no Ed25519 key"))?;
-        let vkey = Self { id: key_id(name, &public), name: name.to_owned(), public };
-        if id == format!("{:08x}", vkey.id) { Ok(vkey) } else { Err(bad("a key id that does not fit the key")) }
+        let (name, id, public) = parse_key(text, ED25519)?;
+        Ok(Self { name, id, public })
     }
 }
 
@@ -85,7 +155,7 @@ impl Skey {
     pub(crate) fn from_seed(name: &str, seed: &[u8; 32]) -> Self {
         let secret = SigningKey::from_bytes(seed);
         let public = secret.verifying_key();
-        Self { vkey: Vkey { id: key_id(name, &public), name: name.to_owned(), public }, secret }
+        Self { vkey: Vkey { id: key_id(name, ED25519, &public), name: name.to_owned(), public }, secret }
     }
 
     pub(crate) fn vkey(&self) -> &Vkey {
@@ -152,44 +222,36 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::BadNote`]: not a checkpoint, no known key, or a wrong signature.
     pub fn verify<'k>(note: &str, keys: impl IntoIterator<Item = &'k Vkey>) -> Result<Self, Error> {
-        let bad = |detail: &str| Error::BadNote { what: "checkpoint", detail: detail.to_owned() };
-        let (text, signatures) = note
-            .rfind("\n\n")
-            .map(|at| (&note[..=at], &note[at + 2..]))
-            .ok_or_else(|| bad("no empty line before the signatures"))?;
-        if !signatures.ends_with('\n') {
-            return Err(bad("the last signature line is not ended"));
-        }
-        let lines: Vec<&str> = signatures[..signatures.len() - 1].split('\n').collect();
-        if lines.len() > MAX_SIGNATURES {
-            return Err(bad("too many signatures"));
-        }
+        let (text, lines) = split_note(note)?;
         let keys: Vec<&Vkey> = keys.into_iter().collect();
         let mut known = false;
         for line in lines {
-            let (name, signature) = line
-                .strip_prefix("\u{2014} ")
-                .and_then(|rest| rest.split_once(' '))
-                .ok_or_else(|| bad("a signature line that is none"))?;
-            let signature = BASE64_STANDARD.decode(signature).map_err(|_| bad("a signature that is no base64"))?;
-            let Some((id, signature)) = signature.split_first_chunk::<4>() else {
-                return Err(bad("a signature that is too short"));
-            };
-            for key in keys.iter().filter(|key| key.name == name && key.id == u32::from_be_bytes(*id)) {
-                let signature: &[u8; 64] = signature.try_into().map_err(|_| bad("a signature of the wrong length"))?;
+            for key in keys.iter().filter(|key| key.name == line.name && key.id == line.id) {
+                let signature = line.signature.as_slice().try_into();
+                let signature: &[u8; 64] = signature.map_err(|_| bad_note("a signature of the wrong length"))?;
                 let signature = ed25519_dalek::Signature::from_bytes(signature);
-                key.public.verify_strict(text.as_bytes(), &signature).map_err(|_| bad("the signature is wrong"))?;
+                key.public
+                    .verify_strict(text.as_bytes(), &signature)
+                    .map_err(|_| bad_note("the signature is wrong"))?;
                 known = true;
             }
         }
-        let checkpoint = Self::parse_text(text).ok_or_else(|| bad("not the lines origin, size, root"))?;
+        let checkpoint = Self::parse_text(text).ok_or_else(|| bad_note("not the lines origin, size, root"))?;
         if !known {
-            return Err(bad(&format!("no signature by a known key of `{}`", checkpoint.origin)));
+            return Err(bad_note(&format!("no signature by a known key of `{}`", checkpoint.origin)));
         }
         if !keys.iter().any(|key| key.name == checkpoint.origin) {
-            return Err(bad("the origin is not the name of a known key"));
+            return Err(bad_note("the origin is not the name of a known key"));
         }
         Ok(checkpoint)
+    }
+
+    /// What a note says, its signatures not verified.
+    ///
+    /// # Errors
+    /// [`Error::BadNote`]: not a checkpoint.
+    pub fn parse(note: &str) -> Result<Self, Error> {
+        Self::parse_text(split_note(note)?.0).ok_or_else(|| bad_note("not the lines origin, size, root"))
     }
 
     fn parse_text(text: &str) -> Option<Self> {

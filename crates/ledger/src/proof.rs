@@ -33,13 +33,13 @@ pub(crate) fn consistency(tiles: &TileStore, sealed: u64, old: u64, new: u64) ->
     consistency_path(old, new, &mut |height, n| nodes.node(height, n))
 }
 
-/// The text of a `.tlog-proof` file.
-pub(crate) fn tlog_proof(tiles: &TileStore, sealed: u64, note: &str, index: u64) -> Result<String, Error> {
-    if index >= sealed {
-        return Err(Error::NotSealed { size: index + 1, sealed });
+/// The text of a `.tlog-proof` file: inclusion in the checkpoint of this size.
+pub(crate) fn tlog_proof(tiles: &TileStore, sealed: u64, size: u64, note: &str, index: u64) -> Result<String, Error> {
+    if index >= size {
+        return Err(Error::NotSealed { size: index + 1, sealed: size });
     }
     let mut text = format!("{FIRST_LINE}\nindex {index}\n");
-    for hash in inclusion(tiles, sealed, index, sealed)? {
+    for hash in inclusion(tiles, sealed, index, size)? {
         let _ = writeln!(text, "{}", BASE64_STANDARD.encode(hash));
     }
     let _ = write!(text, "\n{note}");

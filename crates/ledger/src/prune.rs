@@ -6,6 +6,7 @@
 use crate::durable::Disk;
 use crate::error::{AppendError, Error};
 use crate::head::Folder;
+use crate::leaf::split_leaf;
 use crate::ledger::{Append, Ledger};
 use crate::payload::{BlockRow, block_first, block_path, check_word, members_in, read_rows};
 use crate::shared::Lane;
@@ -14,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Version of the folder's format that pruning needs: readers of the one before take what is pruned for damage.
+const NEEDED: u32 = 2;
 
 /// So often a pruning that waits for its checkpoint looks whether it should go on.
 const LOOK: Duration = Duration::from_millis(100);
@@ -48,6 +52,13 @@ pub(crate) type PruneList = Vec<(u64, Prune)>;
 /// The first entry below `sealed` that speaks about the payload of that append.
 pub(crate) fn covering(list: &[(u64, Prune)], sealed: u64, class: &str, day: &str, append: u64) -> Option<u64> {
     list.iter().find(|(by, prune)| *by < sealed && prune.covers(*by, class, day, append)).map(|(by, _)| *by)
+}
+
+/// What an entry says was pruned, if it says so.
+pub(crate) fn prune_in(leaf: &[u8]) -> Option<Prune> {
+    // Looked for as bytes first: nearly no leaf has it, and this is on the way of every one.
+    memchr::memmem::find(leaf, b"\"pruned\":")?;
+    split_leaf(leaf).and_then(|(_, body)| members_in(body).pruned)
 }
 
 const FIRST_LINE: &str = "counterfoil-pruned/1";
@@ -192,7 +203,8 @@ impl Ledger {
     /// between days.
     ///
     /// # Errors
-    /// [`Error::PruneUnnamed`]: the body does not say what is to be pruned; nothing was done. [`Error::Failed`].
+    /// [`Error::PruneUnnamed`]: the body does not say what is to be pruned; nothing was done. [`Error::Failed`]. [`Error::Older`] on
+    /// a folder of version 1 that has something to prune.
     pub fn prune(
         &self,
         prune: &Prune,
@@ -206,6 +218,10 @@ impl Ledger {
             .filter(|day| day.class == prune.class && day.day <= prune.through && day.payloads > 0)
             .collect();
         let Some(last) = days.iter().filter_map(|day| day.last).max() else { return Ok(done) };
+        if self.version() < NEEDED {
+            let path = self.shared.folder.path("format");
+            return Err(Error::Older { path, version: self.version(), needed: NEEDED, what: "pruning payloads" });
+        }
         let listed = self.shared.blocks.prunes();
         let known = listed
             .iter()

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::group::Group;
 use crate::head::{Folder, Head, KeyList, Positions, read_positions};
 use crate::journal::{Scan, scan_live};
+use crate::leaf::day_of;
 use crate::leaf::split_leaf;
 use crate::ledger::Ledger;
 use crate::merkle::Hash;
@@ -13,7 +14,6 @@ use crate::note::Checkpoint;
 use crate::payload::reference_in;
 use crate::proof::{consistency, inclusion, tlog_proof};
 use crate::prune::{PayloadDay, PruneList, covering, payload_days, read_list};
-use crate::seal::day_of;
 use crate::tiles::{TileStore, WIDTH, tile_width};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -75,7 +75,15 @@ impl Ledger {
             let tail = self.shared.tail();
             (tail.sealed, Arc::clone(&tail.note))
         };
-        tlog_proof(&self.tiles, sealed, &note, index)
+        tlog_proof(&self.tiles, sealed, sealed, &note, index)
+    }
+
+    /// The same in an earlier checkpoint of this log, such as one that witnesses have cosigned.
+    ///
+    /// # Errors
+    /// [`Error::NotSealed`] if that checkpoint does not cover the entry, [`Error::BadNote`] if it is none.
+    pub fn tlog_proof_in(&self, index: u64, note: &str) -> Result<String, Error> {
+        tlog_proof(&self.tiles, self.shared.tail().sealed, Checkpoint::parse(note)?.size, note, index)
     }
 }
 
@@ -195,7 +203,7 @@ impl Reader {
 
     /// As [`Ledger::tlog_proof`].
     pub fn tlog_proof(&self, index: u64) -> Result<String, Error> {
-        tlog_proof(&self.tiles, self.checkpoint.size, &self.note, index)
+        tlog_proof(&self.tiles, self.checkpoint.size, self.checkpoint.size, &self.note, index)
     }
 }
 

@@ -6,13 +6,12 @@
 
 use crate::blocks::OVERLAP;
 use crate::error::Error;
-use crate::leaf::split_leaf;
+use crate::leaf::{day_of, split_leaf};
 use crate::ledger::Ledger;
 use crate::merkle::{Hash, leaf_hash, root_over, verify_inclusion};
 use crate::note::Checkpoint;
 use crate::payload::{Block, PayloadRef, block_first, block_path, commitment, hex, members_in};
 use crate::proof::inclusion;
-use crate::seal::day_of;
 use crate::tiles::{WIDTH, bundle_path, tile_path, tile_width};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@ use crate::group::Group;
 use crate::head::{Folder, Head};
 use crate::journal::{Finding, Scan, scan};
 use crate::leaf::filler;
+use crate::mend::{self, Edge};
 use crate::merkle::{Tree, leaf_hash};
 use crate::notice::Notice;
 use crate::tiles::{TileStore, WIDTH, tile_width};
@@ -26,20 +27,40 @@ pub(crate) struct Recovered {
     pub(crate) mended: bool,
 }
 
-/// Reads the tail and proves that it goes on from the checkpoint in `head`.
+/// Reads the tail and proves that it goes on from the checkpoint in `head`. What is damaged at the edge from which it goes on is
+/// made again, if something else determines it.
 pub(crate) fn recover(folder: &Folder, head: &Head) -> Result<Recovered, Error> {
     let tiles = TileStore::new(folder.disk.clone(), &folder.dir);
-    let Scan { groups, findings, next, generation } = scan(&folder.disk, &folder.journal(), head.stored)?;
-    let tree = match tiles.edge(head.synced) {
-        // Files that `head` knows to be durable are not there: an older copy of the folder.
-        Err(error) if error.is_not_found() => {
-            let found = published(folder).unwrap_or(0);
-            return Err(Error::HeadAhead { path: folder.head.clone(), sealed: head.checkpoint.size, found });
-        }
-        other => other?,
+    let (edge, error) = match Edge::read(&tiles, head.synced) {
+        Ok(edge) => match attempt(folder, head, &edge) {
+            Err(error) => (Some(edge), error),
+            recovered => return recovered,
+        },
+        Err(error) => (None, error),
     };
+    if matches!(error, Error::Io { .. }) {
+        return Err(error);
+    }
+    for edge in mend::others(&tiles, &folder.journal(), head.synced, edge.as_ref())? {
+        // Right is what has the root that was signed.
+        let Ok(mut recovered) = attempt(folder, head, &edge) else { continue };
+        let paths = edge.write(&tiles)?;
+        recovered.notices.push(Notice::Mended { paths });
+        return Ok(recovered);
+    }
+    let found = published(folder).unwrap_or(0);
+    if matches!(error, Error::Unmendable { .. }) && found < head.synced {
+        // Files that `head` knows to be durable are not there: an older copy of the folder.
+        return Err(Error::HeadAhead { path: folder.head.clone(), sealed: head.checkpoint.size, found });
+    }
+    Err(error)
+}
+
+fn attempt(folder: &Folder, head: &Head, edge: &Edge) -> Result<Recovered, Error> {
+    let tiles = TileStore::new(folder.disk.clone(), &folder.dir);
+    let Scan { groups, findings, next, generation, .. } = scan(&folder.disk, &folder.journal(), head.stored)?;
     let mut walk = Walk {
-        tree,
+        tree: edge.tree(),
         head,
         tiles: &tiles,
         folder,
@@ -67,6 +88,9 @@ pub(crate) fn recover(folder: &Folder, head: &Head) -> Result<Recovered, Error> 
     };
     let mended = mended || findings.iter().any(damaged);
     let size = tree.size();
+    if size == head.synced {
+        last = edge.bundle.last().cloned();
+    }
     if last.is_none() && size > 0 {
         let n = (size - 1) / WIDTH;
         last = tiles.bundle(n, tile_width(0, n, size))?.pop();

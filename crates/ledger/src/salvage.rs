@@ -1,7 +1,7 @@
 //! When what was signed last is lost: all entries that can be read go on under a new origin. These are the entry bundles from
 //! the beginning, as far as they agree with their hash tiles, and the journal after them.
 
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, OVERLAP, remove_torn};
 use crate::config::{Config, Running};
 use crate::error::Error;
 use crate::group::Group;
@@ -10,7 +10,9 @@ use crate::journal::{self, Scan, make_spare, scan, segments};
 use crate::leaf::{MAX_BODY, split_leaf, time_text, write_leaf};
 use crate::ledger::{first_head, lock};
 use crate::merkle::{self, leaf_hash};
+use crate::note::Checkpoint;
 use crate::notice::Notice;
+use crate::payload::{Block, OpenBlock, block_first};
 use crate::seal::{Sealer, Store};
 use crate::tiles::{TileStore, WIDTH, bundle_path};
 use std::sync::Arc;
@@ -35,11 +37,7 @@ pub fn accept_rollback(
     if list.0.iter().any(|line| line.vkey.name() == new) {
         return Err(Error::BadOrigin { origin: new });
     }
-    let old_head = folder.disk.text_if_there(&folder.head)?;
-    let old_checkpoint = match &old_head {
-        Some(text) => text.split_once("\n\n").map(|(_, note)| note.to_owned()),
-        None => folder.disk.text_if_there(&folder.path("checkpoint"))?,
-    };
+    let old_checkpoint = last_checkpoint(&folder, &list)?;
     let (salvage, generation) = leaves(&folder)?;
     let kept = salvage.len();
     let notice = Notice::RolledBack { old_origin, old_checkpoint, new_origin: new.clone(), kept };
@@ -56,7 +54,8 @@ pub fn accept_rollback(
     write_leaf(&mut leaf, &time_text(clock.wall()), tick, kept, (1, 1), &body);
 
     // Nothing of the old state is changed in place before the new one is complete, but for tiles, which are made of the same
-    // entries again. A crash on the way leaves a folder that still asks for this command.
+    // entries again, and payloads of entries that are lost, which are set aside. A crash on the way leaves a folder that still asks for this command.
+    set_payloads_aside(&folder, kept)?;
     let size = kept + 1;
     let signer = Signer::create(&folder, &new, size, list)?;
     let blocks = Arc::new(Blocks::default());
@@ -82,6 +81,53 @@ pub fn accept_rollback(
     folder.disk.sync_dir(&aside)?;
     folder.disk.sync_dir(&folder.journal())?;
     Ok(kept)
+}
+
+/// The checkpoint that was signed last, as far as anybody can tell: the one in `head`, or the published one. That was not synced,
+/// so after a power cut it can hold anything; what is no checkpoint of ours is not named.
+fn last_checkpoint(folder: &Folder, keys: &KeyList) -> Result<Option<String>, Error> {
+    let text = |bytes: Option<Vec<u8>>| bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    let head = text(folder.disk.read_if_there(&folder.head)?);
+    let published = text(folder.disk.read_if_there(&folder.path("checkpoint"))?);
+    let in_head = head.as_deref().and_then(|head| head.split_once("\n\n")).map(|(_, note)| note);
+    let is_ours = |note: &&str| Checkpoint::verify(note, keys.0.iter().map(|line| &line.vkey)).is_ok();
+    Ok([in_head, published.as_deref()].into_iter().flatten().find(is_ours).map(str::to_owned))
+}
+
+/// Payloads of entries from `kept` on go to `quarantine/`: other entries will have those indices.
+fn set_payloads_aside(folder: &Folder, kept: u64) -> Result<(), Error> {
+    let (disk, payload) = (&folder.disk, folder.path("payload"));
+    for class in disk.list(&payload)? {
+        for day in disk.list(&payload.join(&class))? {
+            let dir = payload.join(&class).join(&day);
+            let mut blocks: Vec<(u64, String)> =
+                disk.list(&dir)?.into_iter().filter_map(|name| Some((block_first(&name)?, name))).collect();
+            blocks.sort_unstable();
+            // Of those that begin below, only the last ones can reach so far.
+            let from = blocks.partition_point(|(first, _)| *first < kept).saturating_sub(OVERLAP);
+            for (_, name) in &blocks[from..] {
+                let path = dir.join(name);
+                let bytes = disk.read(&path)?;
+                // What cannot be read is damage, which verification tells.
+                let Ok(block) = Block::decode(&bytes) else { continue };
+                if block.rows().iter().all(|row| row.entry < kept) {
+                    continue;
+                }
+                disk.write_durably(&folder.path("quarantine").join(format!("{class}-{day}-{name}")), &bytes)?;
+                let mut rest = OpenBlock::default();
+                for row in block.rows().iter().filter(|row| row.entry < kept) {
+                    rest.push(row.entry, block.salted(row));
+                }
+                if rest.first().is_some() {
+                    disk.write_durably(&path, &rest.encode())?;
+                } else {
+                    disk.remove(&path)?;
+                    disk.sync_dir(&dir)?;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Entries `0..len()`.
@@ -170,7 +216,9 @@ impl Salvage {
             sealer.ingest(&Group::of_leaves(n * WIDTH, &sound(&self.tiles, n)));
             sealer.write_complete()?;
         }
-        for group in self.groups.iter().filter(|group| group.end() <= self.len) {
+        let groups = self.groups.iter().filter(|group| group.end() <= self.len);
+        remove_torn(&self.tiles.disk, &self.tiles.dir.join("payload"), groups.clone())?;
+        for group in groups {
             sealer.ingest(group);
             sealer.write_complete()?;
         }

@@ -11,11 +11,10 @@ use crate::error::Error;
 use crate::group::Group;
 use crate::head::{Folder, Head, Positions, Signer, positions_text};
 use crate::journal::segments;
-use crate::leaf::split_leaf;
+use crate::leaf::day_of;
 use crate::merkle::{Hash, Tree, leaf_hash};
 use crate::note::Checkpoint;
-use crate::payload::members_in;
-use crate::prune::{list_text, read_list};
+use crate::prune::{PruneList, list_text, prune_in, read_list};
 use crate::tiles::{TileStore, WIDTH, bundle_path, push_entry, tile_path};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -33,7 +32,7 @@ pub(crate) struct Sealer {
     head_text: Option<String>,
     blocks: Arc<Blocks>,
     positions: Positions,
-    /// Pruning entries were taken in that the file `pruned` does not list.
+    /// The file `pruned` does not list the pruning entries that were taken in.
     unlisted: bool,
     /// Files that are complete and not written yet. A full disk leaves them here.
     unwritten: VecDeque<(PathBuf, Vec<u8>)>,
@@ -77,8 +76,12 @@ impl Sealer {
                 push_entry(&mut bundle, &leaf);
             }
         }
-        let mut prunes = read_list(folder)?;
-        prunes.retain(|(by, _)| *by < head.synced);
+        // Where nothing is synced, all entries come (again), whatever an earlier list says.
+        let listed = if head.synced == 0 { PruneList::new() } else { read_list(folder)? };
+        let prunes: PruneList = listed.iter().filter(|(by, _)| *by < head.synced).cloned().collect();
+        // Entries that are not synced can be lost; a list that names them must not stay.
+        let unlisted =
+            prunes.len() < listed.len() || head.synced == 0 && folder.disk.len(&folder.path("pruned"))?.is_some();
         blocks.set_prunes(prunes);
         let now = Instant::now();
         Ok(Self {
@@ -90,7 +93,7 @@ impl Sealer {
             head_text,
             blocks,
             positions,
-            unlisted: false,
+            unlisted,
             unwritten: VecDeque::new(),
             unsynced: Unsynced::default(),
             journal_bytes: 0,
@@ -135,11 +138,7 @@ impl Sealer {
     }
 
     fn note_prune(&mut self, index: u64, leaf: &[u8]) {
-        // Looked for as bytes first: nearly no leaf has it, and this is on the way of every one.
-        if memchr::memmem::find(leaf, b"\"pruned\":").is_none() {
-            return;
-        }
-        if let Some(prune) = split_leaf(leaf).and_then(|(_, body)| members_in(body).pruned) {
+        if let Some(prune) = prune_in(leaf) {
             self.blocks.add_prune(index, prune);
             self.unlisted = true;
         }
@@ -174,6 +173,11 @@ impl Sealer {
         self.blocks.write_closed(&self.folder.disk, &self.folder.path("payload"), &mut |path| {
             files.insert(path);
         })
+    }
+
+    /// Signs with these keys from the next checkpoint on.
+    pub(crate) fn sign_with(&mut self, signer: Signer) {
+        self.signer = signer;
     }
 
     /// From now on everything is new.
@@ -343,10 +347,4 @@ pub(crate) enum Store {
     Tiles,
     /// Also payloads and positions.
     All,
-}
-
-/// The UTC day in a leaf's stamp, which has its place by the format.
-pub(crate) fn day_of(leaf: &[u8]) -> Option<&str> {
-    const START: usize = "{\"recorded_at\":\"".len();
-    std::str::from_utf8(leaf.get(START..START + 10)?).ok()
 }

@@ -36,6 +36,12 @@ pub(crate) const SEAL_BYTES: usize = 32 << 20;
 /// from the one who waits for a receipt.
 pub(crate) const WAKE_BYTES: usize = 256 << 10;
 
+/// While senders come together, a group waits so long for company: a sync costs the processor as much as some ten appends.
+const GATHER: Duration = Duration::from_millis(2);
+/// With so many appends or bytes it waits no longer.
+const ENOUGH: usize = 32;
+const ENOUGH_BYTES: usize = 256 << 10;
+
 /// The answer to an append: it is durable, at these indices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
@@ -77,12 +83,38 @@ pub(crate) struct Queue {
     /// Bytes queued or being written.
     bytes: [usize; LANES],
     pub(crate) space: SpaceLevel,
+    /// The writer's last group was refused by the disk.
+    pub(crate) obstacle: bool,
+    /// The first refusal by the disk that the keeper has not dealt with: when, and why.
+    pub(crate) refused: Option<(DateTime<Utc>, Busy)>,
     pub(crate) closing: bool,
     pub(crate) writer_done: bool,
     failed: Option<Arc<str>>,
     pub(crate) spare: Spare,
     /// Since when the writer has been at work on a group.
     writing_since: Option<Instant>,
+    /// The writer waits until so many appends are queued. Only then it is woken: a call into the kernel per append would cost
+    /// more than the append.
+    wake_at: Option<usize>,
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        self.lanes.iter().map(VecDeque::len).sum()
+    }
+
+    /// Whether a group of what is queued is as large as is worth waiting for.
+    fn is_enough(&self) -> bool {
+        self.closing
+            || self.failed.is_some()
+            || self.len() >= ENOUGH
+            || self.bytes.iter().sum::<usize>() >= ENOUGH_BYTES
+    }
+
+    /// When the append that has waited longest came.
+    fn oldest(&self) -> Option<Instant> {
+        self.lanes.iter().filter_map(|lane| lane.front()).map(|job| job.since).min()
+    }
 }
 
 /// The segment that is made ahead.
@@ -90,8 +122,8 @@ pub(crate) struct Queue {
 pub(crate) enum Spare {
     Wanted,
     Ready,
-    /// There is no space for it.
-    NoSpace,
+    /// The disk does not take it.
+    Refused(Busy),
 }
 
 pub(crate) struct Tail {
@@ -118,7 +150,7 @@ pub(crate) struct Counters {
     pub(crate) sync_micros: AtomicU64,
     pub(crate) refused_push: AtomicU64,
     pub(crate) refused_pull: AtomicU64,
-    /// Of the refused, those for space.
+    /// Of the refused, those because of the disk.
     pub(crate) space_push: AtomicU64,
     pub(crate) space_pull: AtomicU64,
     pub(crate) notices_lost: AtomicU64,
@@ -129,8 +161,10 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) clock: Running,
     queue: Mutex<Queue>,
-    /// Something happened to the queue.
-    pub(crate) work: Condvar,
+    /// The writer has something to do.
+    work: Condvar,
+    /// Something happened to the segment that is made ahead, or there is an end.
+    pub(crate) spare: Condvar,
     tail: Mutex<Tail>,
     /// Something happened to the tail.
     pub(crate) moved: Condvar,
@@ -160,11 +194,14 @@ impl Shared {
             lanes: Default::default(),
             bytes: [0; LANES],
             space: SpaceLevel::Enough,
+            obstacle: false,
+            refused: None,
             closing: false,
             writer_done: false,
             failed: None,
             spare: Spare::Wanted,
             writing_since: None,
+            wake_at: None,
         };
         Self {
             folder,
@@ -172,6 +209,7 @@ impl Shared {
             clock,
             queue: Mutex::new(queue),
             work: Condvar::new(),
+            spare: Condvar::new(),
             tail: Mutex::new(tail),
             moved: Condvar::new(),
             sealable: Condvar::new(),
@@ -208,14 +246,14 @@ impl Shared {
         }
     }
 
-    fn count_refusal(&self, lane: Lane, for_space: bool) {
+    fn count_refusal(&self, lane: Lane, by_disk: bool) {
         let (all, space) = match lane {
             Lane::Own => return,
             Lane::Push => (&self.counters.refused_push, &self.counters.space_push),
             Lane::Pull => (&self.counters.refused_pull, &self.counters.space_pull),
         };
         all.fetch_add(1, Ordering::Relaxed);
-        if for_space {
+        if by_disk {
             space.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -240,19 +278,26 @@ impl Shared {
             _ => {
                 queue.bytes[at(lane)] += job.bytes;
                 queue.lanes[at(lane)].push_back(job);
+                let wake = queue.wake_at.is_some_and(|at| queue.len() >= at || queue.is_enough());
+                if wake {
+                    queue.wake_at = None;
+                }
                 drop(queue);
-                self.work.notify_all();
+                if wake {
+                    self.work.notify_one();
+                }
                 return Ok(());
             }
         };
-        drop(queue);
+        // Counted before the keeper can take the level away and tell how many were refused.
         self.count_refusal(lane, busy == Busy::Space);
+        drop(queue);
         Err(AppendError::Busy(busy))
     }
 
-    /// Waits for work and takes the next group's worth: one append, then more while they fit. None when closing and empty, or
-    /// after a failure.
-    pub(crate) fn take(&self, limit: usize) -> Option<Vec<Job>> {
+    /// Waits for work and takes the next group's worth: one append, then more while they fit. With `gather` it also waits a
+    /// moment for company. None when closing and empty, or after a failure.
+    pub(crate) fn take(&self, limit: usize, gather: bool) -> Option<Vec<Job>> {
         // What is committed waits in memory for the sealer; there is a bound on that.
         let mut tail = self.tail();
         while tail.bytes > TAIL_BYTES && !tail.failed {
@@ -264,6 +309,15 @@ impl Shared {
             if queue.failed.is_some() {
                 return None;
             }
+            if let Some(oldest) = queue.oldest().filter(|_| gather) {
+                let left = GATHER.saturating_sub(oldest.elapsed());
+                if !left.is_zero() && !queue.is_enough() {
+                    queue.wake_at = Some(ENOUGH);
+                    queue = self.work.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+                    continue;
+                }
+            }
+            queue.wake_at = None;
             let mut jobs = Vec::new();
             let mut bytes = 0;
             for lane in &mut queue.lanes {
@@ -279,8 +333,25 @@ impl Shared {
             if queue.closing {
                 return None;
             }
+            queue.wake_at = Some(1);
             queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The disk refuses these appends. They are counted before the keeper can see that it is over.
+    pub(crate) fn refuse(&self, jobs: &[Job], why: Busy) {
+        for job in jobs {
+            self.count_refusal(job.lane, true);
+        }
+        let now = self.clock.wall();
+        let mut queue = self.queue();
+        queue.obstacle = true;
+        queue.refused.get_or_insert((now, why));
+    }
+
+    /// The disk has taken a group.
+    pub(crate) fn taken(&self) {
+        self.queue().obstacle = false;
     }
 
     /// Gives the bytes of answered appends back to their lanes.
@@ -303,8 +374,15 @@ impl Shared {
             (job.done)(Err(AppendError::Failed(Arc::clone(&reason))));
         }
         self.work.notify_all();
+        self.spare.notify_all();
         self.moved.notify_all();
         self.sealable.notify_all();
+    }
+
+    /// Takes no more appends; the threads end when everything is answered and sealed.
+    pub(crate) fn close(&self) {
+        self.queue().closing = true;
+        self.work.notify_all();
     }
 
     pub(crate) fn failure(&self) -> Option<Arc<str>> {
@@ -314,8 +392,7 @@ impl Shared {
     /// Since when the append that has waited longest has been waiting; none when idle.
     pub(crate) fn oldest_wait(&self) -> Option<Duration> {
         let queue = self.queue();
-        let queued = queue.lanes.iter().filter_map(|lane| lane.front()).map(|job| job.since).min();
-        queued.into_iter().chain(queue.writing_since).min().map(|since| since.elapsed())
+        queue.oldest().into_iter().chain(queue.writing_since).min().map(|since| since.elapsed())
     }
 
     /// Bytes unanswered in the lanes own, push, pull.
@@ -383,7 +460,7 @@ mod tests {
         assert_eq!(shared.enqueue(job(Lane::Pull, 1)), Err(AppendError::Busy(Busy::Queue)));
         assert_eq!(shared.enqueue(job(Lane::Push, 11)), Err(AppendError::Busy(Busy::Queue)));
         let lanes = |jobs: &[Job]| jobs.iter().map(|job| (job.lane, job.bytes)).collect::<Vec<_>>();
-        let first = shared.take(95).unwrap();
+        let first = shared.take(95, false).unwrap();
         assert_eq!(lanes(&first), [(Lane::Own, 1), (Lane::Push, 40), (Lane::Push, 50)]);
         assert!(shared.oldest_wait().is_some());
         // Taken is not answered.
@@ -391,10 +468,10 @@ mod tests {
         shared.answered(sizes(&first));
         assert_eq!(shared.enqueue(job(Lane::Push, 100)), Ok(()));
         // One append is taken whatever its size.
-        assert_eq!(lanes(&shared.take(50).unwrap()), [(Lane::Push, 100)]);
-        assert_eq!(lanes(&shared.take(50).unwrap()), [(Lane::Pull, 30)]);
+        assert_eq!(lanes(&shared.take(50, false).unwrap()), [(Lane::Push, 100)]);
+        assert_eq!(lanes(&shared.take(50, false).unwrap()), [(Lane::Pull, 30)]);
         shared.fail("enough");
-        assert!(shared.take(50).is_none());
+        assert!(shared.take(50, false).is_none());
         assert_eq!(shared.enqueue(job(Lane::Own, 1)), Err(AppendError::Failed("enough".into())));
     }
 }

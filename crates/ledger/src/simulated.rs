@@ -1,8 +1,18 @@
 //! A disk in memory that keeps only what was synced. For tests: ours and those of whoever embeds a ledger.
 //!
-//! After a power cut each 4 KiB page that was written and not synced is there or not, by chance; of the names that were made,
-//! changed or removed in a folder since its last sync, some first part is there. That is what journaling file systems promise,
-//! and not more.
+//! What a power cut leaves, by the chance that [`SimDisk::power_on`] is given:
+//! - **Bytes.** Each sector of 512 bytes holds what was synced last, or what any of the writes since has made of it; every sector
+//!   for itself, so a later one can be there without an earlier one, and half a page without the other half.
+//! - **Growth.** A file that grew has its old length, its new one, or any between; sectors of it that did not reach the disk
+//!   are zero (old bytes of other files do not show up: journaling file systems promise that).
+//! - **Names.** Of the names that were made, moved or removed in a folder since its last sync, some first part is there; each
+//!   folder for itself. File systems journal such changes in one order over all folders, so this is weaker than what they promise.
+//!   A rename is there or not, never half. A synced file whose name was not synced is lost.
+//! - **Folders** themselves stay: `durable` syncs their parents when it makes them.
+//!
+//! Besides, steps can fail: one of them, or all of a kind for some time (a full disk, one that is read-only, one that is broken).
+
+mod inode;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,10 +21,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use crate::durable::{Space, parent};
+use inode::Inode;
 
-const PAGE: usize = 4096;
-
-/// What happens at the chosen step. A step is one create, write, sync, rename or remove.
+/// What goes wrong at the chosen step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The step reports an error and has no effect.
@@ -23,12 +32,80 @@ pub enum Fault {
     FailsButPersists,
     /// This step and all later ones fail: the machine has lost power. Go on with [`SimDisk::power_on`].
     PowerCut,
+    /// From this step on, for so many steps, the disk is full (ENOSPC): half of the bytes of a create or write are there, then
+    /// it fails; a rename fails. Bytes written into a file that has room for them need none on most file systems, and some on
+    /// those that never write in place: `in_place` says whether they still work.
+    Full {
+        /// How many steps.
+        steps: u64,
+        /// Whether writes inside of a file's length work.
+        in_place: bool,
+    },
+    /// From this step on, for so many steps, the file system is read-only (EROFS): everything fails but syncs.
+    ReadOnly {
+        /// How many steps.
+        steps: u64,
+    },
+    /// From this step on, for so many steps, everything fails with EIO, syncs too.
+    Broken {
+        /// How many steps.
+        steps: u64,
+    },
 }
 
-#[derive(Debug, Clone, Default)]
-struct Inode {
-    live: Vec<u8>,
-    durable: Vec<u8>,
+/// The operations of a disk that are steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// A new file with bytes in it.
+    Create,
+    /// Bytes into a file that is there.
+    Write,
+    /// fsync of a file.
+    SyncFile,
+    /// fsync of a folder.
+    SyncFolder,
+    /// syncfs: everything on the file system.
+    SyncEverything,
+    /// A rename; the path is the new name.
+    Rename,
+    /// Removal of a file or folder.
+    Remove,
+}
+
+/// One step that was made, or tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What.
+    pub operation: Operation,
+    /// To which file or folder.
+    pub path: PathBuf,
+    /// It met the fault.
+    pub failed: bool,
+}
+
+/// How a step ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Works,
+    /// It is done and durable, and an error is reported.
+    Persists,
+    /// Half of its bytes are written, and an error is reported.
+    Short,
+}
+
+impl Fate {
+    /// As much of the bytes as is written.
+    fn part(self, bytes: &[u8]) -> &[u8] {
+        if self == Self::Short { &bytes[..bytes.len() / 2] } else { bytes }
+    }
+
+    fn report(self) -> io::Result<()> {
+        match self {
+            Self::Works => Ok(()),
+            Self::Persists => Err(io::Error::other("this step was made to fail, but is done")),
+            Self::Short => Err(io::ErrorKind::StorageFull.into()),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -39,6 +116,17 @@ enum NameChange {
     Removed(PathBuf),
 }
 
+/// Says yes to the step that a test chooses.
+type Chosen = Box<dyn FnMut(Operation, &Path) -> bool + Send>;
+
+/// When a fault happens, or begins.
+enum Trigger {
+    /// At the step of this number.
+    At(u64),
+    /// At the first step that the test chooses.
+    When(Chosen),
+}
+
 #[derive(Default)]
 struct State {
     inodes: BTreeMap<u64, Inode>,
@@ -46,8 +134,8 @@ struct State {
     durable_names: BTreeMap<PathBuf, u64>,
     pending: Vec<NameChange>,
     next: u64,
-    steps: u64,
-    fault: Option<(u64, Fault)>,
+    steps: Vec<Step>,
+    fault: Option<(Trigger, Fault)>,
     dead: bool,
     space: Option<Space>,
 }
@@ -69,30 +157,50 @@ fn not_found() -> io::Error {
 }
 
 impl State {
-    /// Runs a step, or the fault that was set for it. `persist` makes the step's effect durable.
-    fn step(
-        &mut self,
-        apply: impl FnOnce(&mut Self) -> io::Result<()>,
-        persist: impl FnOnce(&mut Self),
-    ) -> io::Result<()> {
+    /// Notes a step and says how it ends; an error if nothing of it happens.
+    fn step(&mut self, operation: Operation, path: &Path) -> io::Result<Fate> {
         if self.dead {
             return Err(io::Error::other("the power is off"));
         }
-        self.steps += 1;
-        match self.fault {
-            Some((at, fault)) if at == self.steps => match fault {
-                Fault::Fails => Err(io::Error::other("this step was made to fail")),
-                Fault::FailsButPersists => {
-                    apply(self)?;
-                    persist(self);
-                    Err(io::Error::other("this step was made to fail, but is done"))
-                }
-                Fault::PowerCut => {
-                    self.dead = true;
-                    Err(io::Error::other("the power is off"))
-                }
+        self.steps.push(Step { operation, path: path.to_owned(), failed: false });
+        let end = self.fate(operation, path);
+        if !matches!(end, Ok(Fate::Works)) {
+            self.steps.last_mut().expect("just pushed").failed = true;
+        }
+        end
+    }
+
+    fn fate(&mut self, operation: Operation, path: &Path) -> io::Result<Fate> {
+        use Operation::{Create, Rename, SyncEverything, SyncFile, SyncFolder, Write};
+        let now = self.steps.len() as u64;
+        let Some((trigger, fault)) = &mut self.fault else { return Ok(Fate::Works) };
+        if let Trigger::When(chosen) = trigger
+            && chosen(operation, path)
+        {
+            *trigger = Trigger::At(now);
+        }
+        let Trigger::At(at) = trigger else { return Ok(Fate::Works) };
+        let Some(since) = now.checked_sub(*at) else { return Ok(Fate::Works) };
+        match *fault {
+            Fault::Fails if since == 0 => Err(io::Error::other("this step was made to fail")),
+            Fault::FailsButPersists if since == 0 => Ok(Fate::Persists),
+            Fault::PowerCut if since == 0 => {
+                self.dead = true;
+                Err(io::Error::other("the power is off"))
+            }
+            Fault::Full { steps, in_place } if since < steps => match operation {
+                Create => Ok(Fate::Short),
+                Write if !in_place => Ok(Fate::Short),
+                Rename => Err(io::ErrorKind::StorageFull.into()),
+                _ => Ok(Fate::Works),
             },
-            _ => apply(self),
+            Fault::ReadOnly { steps }
+                if since < steps && !matches!(operation, SyncFile | SyncFolder | SyncEverything) =>
+            {
+                Err(io::ErrorKind::ReadOnlyFilesystem.into())
+            }
+            Fault::Broken { steps } if since < steps => Err(rustix::io::Errno::IO.into()),
+            _ => Ok(Fate::Works),
         }
     }
 
@@ -122,6 +230,16 @@ impl State {
     fn persist_names(&mut self, dir: &Path) {
         self.persist(dir, usize::MAX);
     }
+
+    /// Notes a change of names that was made.
+    fn change(&mut self, change: NameChange, fate: Fate) -> io::Result<()> {
+        let dir = change.dir().to_owned();
+        self.pending.push(change);
+        if fate == Fate::Persists {
+            self.persist_names(&dir);
+        }
+        fate.report()
+    }
 }
 
 impl NameChange {
@@ -144,21 +262,44 @@ impl NameChange {
 }
 
 impl SimDisk {
+    /// A disk that holds these files, durably.
+    pub fn of(files: BTreeMap<PathBuf, Vec<u8>>) -> Self {
+        let mut state = State::default();
+        for (path, bytes) in files {
+            let id = state.next;
+            state.next += 1;
+            state.inodes.insert(id, Inode::of(bytes));
+            state.names.insert(path, id);
+        }
+        state.durable_names.clone_from(&state.names);
+        Self { state: Mutex::new(state) }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// How many steps were made since the disk was new.
     pub fn steps(&self) -> u64 {
-        self.state().steps
+        self.state().steps.len() as u64
     }
 
-    /// The fault that happens at step number `step` (the first step has number 1).
+    /// All steps since the disk was new.
+    pub fn history(&self) -> Vec<Step> {
+        self.state().steps.clone()
+    }
+
+    /// The fault that happens at, or begins with, step number `step` (the first step has number 1).
     pub fn set_fault(&self, step: u64, fault: Fault) {
-        self.state().fault = Some((step, fault));
+        self.state().fault = Some((Trigger::At(step), fault));
     }
 
-    /// Takes back a fault that has not happened.
+    /// The fault that happens at, or begins with, the first step that `chosen` says yes to. It must not ask the disk.
+    pub fn set_fault_when(&self, fault: Fault, chosen: impl FnMut(Operation, &Path) -> bool + Send + 'static) {
+        self.state().fault = Some((Trigger::When(Box::new(chosen)), fault));
+    }
+
+    /// Takes back a fault that has not happened, or ends one that lasts.
     pub fn clear_fault(&self) {
         self.state().fault = None;
     }
@@ -166,6 +307,17 @@ impl SimDisk {
     /// The power goes now: every step from here on fails. Go on with [`SimDisk::power_on`].
     pub fn cut_power(&self) {
         self.state().dead = true;
+    }
+
+    /// Whether a fault that lasts has begun and is not over.
+    pub fn is_in_trouble(&self) -> bool {
+        let state = self.state();
+        let Some((Trigger::At(at), Fault::Full { steps, .. } | Fault::ReadOnly { steps } | Fault::Broken { steps })) =
+            &state.fault
+        else {
+            return false;
+        };
+        (*at..at + steps).contains(&(state.steps.len() as u64 + 1))
     }
 
     /// What the space guard sees from now on.
@@ -183,13 +335,24 @@ impl SimDisk {
         let mut state = self.state();
         if let Ok(inode) = state.inode(path) {
             inode.live[offset] ^= mask;
-            inode.durable = inode.live.clone();
+            inode.sync();
         }
     }
 
     /// All files.
     pub fn files(&self) -> Vec<PathBuf> {
         self.state().names.keys().cloned().collect()
+    }
+
+    /// All files and what is in them now.
+    pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let state = self.state();
+        state.names.iter().map(|(path, id)| (path.clone(), state.inodes[id].live.clone())).collect()
+    }
+
+    /// What a reader finds in a file now; none if there is no such file.
+    pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
+        self.read(path).ok()
     }
 
     /// The power comes back. What was synced is there; `chance(n)` gives a number below n and decides about the rest.
@@ -208,21 +371,7 @@ impl SimDisk {
         let used: BTreeSet<u64> = state.names.values().copied().collect();
         state.inodes.retain(|id, _| used.contains(id));
         for inode in state.inodes.values_mut() {
-            if inode.live == inode.durable {
-                continue;
-            }
-            // A file that grew may have kept its new length with nothing in the new pages.
-            let len = if chance(2) == 0 { inode.durable.len() } else { inode.live.len() };
-            let mut after = inode.durable.clone();
-            after.resize(len, 0);
-            for (page, bytes) in after.chunks_mut(PAGE).enumerate() {
-                let from = page * PAGE;
-                if chance(2) == 1 && inode.live.len() >= from + bytes.len() {
-                    bytes.copy_from_slice(&inode.live[from..from + bytes.len()]);
-                }
-            }
-            inode.live.clone_from(&after);
-            inode.durable = after;
+            inode.survive(&mut chance);
         }
     }
 
@@ -245,86 +394,75 @@ impl SimDisk {
         self.state().names.keys().any(|name| name != path && name.starts_with(path))
     }
 
-    pub(crate) fn create(&self, path: &Path, bytes: Vec<u8>) -> io::Result<()> {
-        self.state().step(
-            |state| {
-                let id = state.next;
-                state.next += 1;
-                state.inodes.insert(id, Inode { live: bytes, durable: Vec::new() });
-                state.names.insert(path.to_owned(), id);
-                state.pending.push(NameChange::Set(path.to_owned(), id));
-                Ok(())
-            },
-            |state| state.persist_names(parent(path)),
-        )
+    pub(crate) fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let fate = state.step(Operation::Create, path)?;
+        let mut inode = Inode::default();
+        inode.write(0, fate.part(bytes));
+        if fate == Fate::Persists {
+            inode.sync();
+        }
+        let id = state.next;
+        state.next += 1;
+        state.inodes.insert(id, inode);
+        state.names.insert(path.to_owned(), id);
+        state.change(NameChange::Set(path.to_owned(), id), fate)
     }
 
     pub(crate) fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let from = usize::try_from(offset).map_err(io::Error::other)?;
-        self.state().step(
-            |state| {
-                let inode = state.inode(path)?;
-                let to = from + bytes.len();
-                if inode.live.len() < to {
-                    inode.live.resize(to, 0);
-                }
-                inode.live[from..to].copy_from_slice(bytes);
-                Ok(())
-            },
-            |state| {
-                if let Ok(inode) = state.inode(path) {
-                    inode.durable = inode.live.clone();
-                }
-            },
-        )
+        let mut state = self.state();
+        let fate = state.step(Operation::Write, path)?;
+        let inode = state.inode(path)?;
+        inode.write(from, fate.part(bytes));
+        if fate == Fate::Persists {
+            inode.sync();
+        }
+        fate.report()
     }
 
     pub(crate) fn sync_file(&self, path: &Path) -> io::Result<()> {
-        self.state().step(
-            |state| {
-                let inode = state.inode(path)?;
-                inode.durable = inode.live.clone();
-                Ok(())
-            },
-            |_| {},
-        )
+        let mut state = self.state();
+        let fate = state.step(Operation::SyncFile, path)?;
+        state.inode(path)?.sync();
+        fate.report()
     }
 
     pub(crate) fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.state().step(
-            |state| {
-                state.persist_names(dir);
-                Ok(())
-            },
-            |_| {},
-        )
+        let mut state = self.state();
+        let fate = state.step(Operation::SyncFolder, dir)?;
+        state.persist_names(dir);
+        fate.report()
+    }
+
+    pub(crate) fn sync_everything(&self) -> io::Result<()> {
+        let mut state = self.state();
+        let fate = state.step(Operation::SyncEverything, Path::new("/"))?;
+        state.inodes.values_mut().for_each(Inode::sync);
+        state.durable_names = state.names.clone();
+        state.pending.clear();
+        fate.report()
     }
 
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.state().step(
-            |state| {
-                let id = state.names.remove(from).ok_or_else(not_found)?;
-                state.names.insert(to.to_owned(), id);
-                state.pending.push(NameChange::Moved(from.to_owned(), to.to_owned(), id));
-                Ok(())
-            },
-            |state| state.persist_names(parent(to)),
-        )
+        let mut state = self.state();
+        let fate = state.step(Operation::Rename, to)?;
+        let id = state.names.remove(from).ok_or_else(not_found)?;
+        state.names.insert(to.to_owned(), id);
+        state.change(NameChange::Moved(from.to_owned(), to.to_owned(), id), fate)
     }
 
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
-        self.state().step(
-            |state| {
-                if !state.names.keys().any(|name| name.starts_with(path)) {
-                    return Err(not_found());
-                }
-                let change = NameChange::Removed(path.to_owned());
-                change.apply(&mut state.names);
-                state.pending.push(change);
-                Ok(())
-            },
-            |state| state.persist_names(parent(path)),
-        )
+        let mut state = self.state();
+        // A folder whose files were removed is still there until it is removed itself.
+        let holds = |names: &BTreeMap<PathBuf, u64>| names.keys().any(|name| name.starts_with(path));
+        if !holds(&state.names) && !holds(&state.durable_names) {
+            return Err(not_found());
+        }
+        let fate = state.step(Operation::Remove, path)?;
+        let change = NameChange::Removed(path.to_owned());
+        change.apply(&mut state.names);
+        state.change(change, fate)
     }
 
     pub(crate) fn space(&self) -> Space {

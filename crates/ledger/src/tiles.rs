@@ -58,6 +58,17 @@ pub(crate) fn split_bundle(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
     Some(entries)
 }
 
+/// Entries of a bundle as far as its lengths can be followed.
+pub(crate) fn split_prefix(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut entries = Vec::new();
+    while let Some((len, rest)) = bytes.split_first_chunk::<2>() {
+        let Some((entry, rest)) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len))) else { break };
+        entries.push(entry);
+        bytes = rest;
+    }
+    entries
+}
+
 /// The tiles in a folder.
 #[derive(Debug, Clone)]
 pub(crate) struct TileStore {
@@ -71,7 +82,7 @@ impl TileStore {
     }
 
     /// Reads the partial file or, if it has been cleaned away, the full one.
-    fn read_either(&self, path: impl Fn(u64) -> PathBuf, width: u64) -> Result<(PathBuf, Vec<u8>), Error> {
+    pub(crate) fn read_either(&self, path: impl Fn(u64) -> PathBuf, width: u64) -> Result<(PathBuf, Vec<u8>), Error> {
         let wanted = self.dir.join(path(width));
         match self.disk.read(&wanted) {
             Err(error) if error.is_not_found() && width < WIDTH => {

@@ -3,8 +3,11 @@
 //! Works on our own folders and on those of other programs that write C2SP tlog-tiles (`checkpoint` and `tile/`). Trusts only
 //! the verifier keys, and a checkpoint that was kept elsewhere if one is given.
 
+mod parallel;
+mod small;
 mod store;
 mod tree;
+mod witness;
 
 use crate::durable::Disk;
 use crate::error::Error;
@@ -12,6 +15,7 @@ use crate::head::{Folder, Head, KeyList};
 use crate::journal::Scan;
 use crate::note::{Checkpoint, Vkey};
 use crate::payload::hex;
+use crate::policy::Policy;
 use crate::prune::PruneList;
 use crate::tiles::TileStore;
 use std::collections::BTreeMap;
@@ -28,7 +32,10 @@ pub struct VerifyOptions {
     pub vkeys: Vec<String>,
     /// A checkpoint that was kept elsewhere: the log here must be that one, or an extension of it.
     pub kept: Option<String>,
-    /// The `head` file, if it is not beside the folder.
+    /// Whose cosignatures are asked for. Its logs' keys are used when no others are given.
+    pub policy: Option<Policy>,
+    /// The `head` file, if it is not beside the folder. It must be there then, as it must when a whole data folder is verified; a
+    /// copy of `ledger/` alone can do without.
     pub head: Option<PathBuf>,
 }
 
@@ -56,11 +63,22 @@ pub struct Trouble {
     pub entry: Option<u64>,
 }
 
+/// The newest checkpoint here that the policy's quorum has cosigned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Witnessed {
+    /// Its size: what came later is not witnessed.
+    pub size: u64,
+    /// The policy's names of those who have cosigned it, and when (Unix time). Empty if the policy asks for nobody.
+    pub by: Vec<(String, u64)>,
+}
+
 /// What verification found.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     /// The checkpoint that everything was compared with.
     pub checkpoint: Option<Checkpoint>,
+    /// What the policy's witnesses vouch for; none without a policy, or if its quorum is not shown.
+    pub witnessed: Option<Witnessed>,
     /// Entries whose leaf and place the checkpoint proves.
     pub verified: u64,
     /// Payloads that fit their commitment.
@@ -81,6 +99,8 @@ pub struct Report {
     pub bytes: u64,
     /// Files that are not part of the format, or not looked into (`quarantine/`).
     pub strangers: Vec<PathBuf>,
+    /// Names that the log had before a rollback was accepted, and the number of entries that were kept of it.
+    pub earlier: Vec<(String, u64)>,
     /// Everything that is wrong, in the order in which it was found.
     pub troubles: Vec<Trouble>,
 }
@@ -100,8 +120,20 @@ impl Report {
             .min()
     }
 
+    /// Adds what was found in a part of the folder.
+    fn add(&mut self, mut part: Self) {
+        self.bytes += part.bytes;
+        self.fillers += part.fillers;
+        self.troubles.append(&mut part.troubles);
+    }
+
     fn refute(&mut self, path: &Path, entry: Option<u64>, detail: impl Into<String>) {
         self.troubles.push(Trouble { outcome: Outcome::Refuted, path: path.to_owned(), detail: detail.into(), entry });
+    }
+
+    fn unknown(&mut self, path: &Path, detail: impl Into<String>) {
+        let (outcome, path) = (Outcome::CouldNotCheck, path.to_owned());
+        self.troubles.push(Trouble { outcome, path, detail: detail.into(), entry: None });
     }
 
     /// A file that could not be read refutes if its content is wrong or it is missing, otherwise nothing is known.
@@ -120,11 +152,26 @@ impl fmt::Display for Report {
         if let Some(checkpoint) = &self.checkpoint {
             writeln!(f, "checkpoint  {} size {} root {}", checkpoint.origin, checkpoint.size, hex(&checkpoint.root))?;
         }
+        for (origin, end) in &self.earlier {
+            writeln!(f, "earlier     the first {end} entries were those of {origin}")?;
+        }
         writeln!(f, "entries     {} verified, {} unsealed, {} damaged", self.verified, self.unsealed, self.damaged)?;
         let pruned: u64 = self.pruned.values().sum();
         writeln!(f, "payloads    {} verified, {pruned} pruned, {} missing", self.payloads, self.missing)?;
         for (by, count) in &self.pruned {
             writeln!(f, "pruned      {count} payloads, as entry {by} says")?;
+        }
+        if let Some(Witnessed { size, by }) = &self.witnessed {
+            write!(f, "witnessed   {size} entries")?;
+            for (name, time) in by {
+                let time = i64::try_from(*time).ok().and_then(|time| chrono::DateTime::from_timestamp(time, 0));
+                let time = time.map_or_else(
+                    || "an impossible time".to_owned(),
+                    |time| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+                );
+                write!(f, ", {name} at {time}")?;
+            }
+            writeln!(f, "{}", if by.is_empty() { ": the policy asks for no witness" } else { "" })?;
         }
         if self.fillers > 0 {
             writeln!(f, "fillers     {}: entries that were lost before they were sealed", self.fillers)?;
@@ -158,32 +205,57 @@ impl fmt::Display for Report {
 /// Verifies a log's folder: a data folder, its `ledger/`, or that of another program.
 pub fn verify(dir: &Path, options: &VerifyOptions) -> Report {
     let disk = options.disk.clone();
-    let is_ours = |dir: &Path| matches!(disk.read_if_there(&dir.join("format")), Ok(Some(_)));
+    // One of these files can be what is missing.
+    let is_ours = |dir: &Path| {
+        disk.is_dir(&dir.join("journal"))
+            || ["format", "origin"].iter().any(|name| matches!(disk.read_if_there(&dir.join(name)), Ok(Some(_))))
+    };
     let below = dir.join("ledger");
-    let dir = if !is_ours(dir) && is_ours(&below) { below } else { dir.to_owned() };
+    let whole = !is_ours(dir) && is_ours(&below);
+    let dir = if whole { below } else { dir.to_owned() };
     let head = options.head.clone().unwrap_or_else(|| dir.parent().unwrap_or(&dir).join("head"));
     let ours = is_ours(&dir);
     let folder = Folder { disk: disk.clone(), dir: dir.clone(), head };
+    // A backup cannot sign, and has no `head`.
+    let signs = whole && folder.can_sign().unwrap_or(true);
     let mut check = Check {
         tiles: TileStore::new(disk, &dir),
         folder,
+        head_expected: signs || options.head.is_some(),
         report: Report::default(),
         files: BTreeMap::new(),
         gone: Vec::new(),
-        prunes: Vec::new(),
+        prunes: PruneList::new(),
     };
     check.walk(&dir);
     let keys = check.keys(options, ours);
-    let Some(checkpoint) = check.checkpoint(&keys) else { return check.report };
-    let kept = options.kept.as_deref().and_then(|note| check.kept(note, &keys, &checkpoint));
-    let (synced, stored) = check.head_sizes();
+    // Read before the checkpoint, which therefore is not older.
+    let cosigned = if ours && options.policy.is_some() { check.cosigned() } else { None };
+    let Some((note, checkpoint)) = check.checkpoint(&keys) else { return check.report };
+    if ours {
+        check.key_list(&note, &checkpoint);
+    }
+    let mut contained = Vec::new();
+    if let Some(kept) = &options.kept {
+        contained.extend(check.contained(Path::new("kept checkpoint"), kept, &keys, &checkpoint));
+    }
+    if let Some(policy) = &options.policy {
+        let mut notes = vec![(check.folder.path("checkpoint"), note)];
+        notes.extend(options.kept.iter().map(|kept| (PathBuf::from("kept checkpoint"), kept.clone())));
+        if let Some((path, note)) = cosigned {
+            contained.extend(check.contained(&path, &note, &keys, &checkpoint));
+            notes.push((path, note));
+        }
+        check.witnesses(policy, &notes, &keys);
+    }
+    let (synced, stored) = check.head_sizes(checkpoint.size);
     let journal = if ours { check.journal() } else { Scan::default() };
     let payloads = check.payloads(&journal.groups, checkpoint.size, stored);
-    check.tree(&checkpoint, kept.as_ref(), &payloads, ours);
+    check.tree(&checkpoint, &contained, &payloads, ours);
     if ours {
         check.gone(synced.min(checkpoint.size), checkpoint.size);
-        check.journal_leaves(&journal.groups, &checkpoint);
-        check.small_files();
+        check.journal_leaves(&journal, &checkpoint);
+        check.small_files(&checkpoint, journal.first);
     }
     check.leftovers(&checkpoint);
     check.report.checkpoint = Some(checkpoint);
@@ -193,6 +265,8 @@ pub fn verify(dir: &Path, options: &VerifyOptions) -> Report {
 struct Check {
     folder: Folder,
     tiles: TileStore,
+    /// A missing `head` is worth saying.
+    head_expected: bool,
     report: Report,
     /// All files, and whether somebody has looked into them.
     files: BTreeMap<PathBuf, bool>,
@@ -251,6 +325,9 @@ impl Check {
                 }),
             }
         }
+        if let Some(policy) = options.policy.as_ref().filter(|_| options.vkeys.is_empty()) {
+            keys.extend_from_slice(policy.logs());
+        }
         if !ours {
             return keys;
         }
@@ -267,7 +344,7 @@ impl Check {
                         format!("keys/vkeys has no key of `{origin}`"),
                     );
                 }
-                if options.vkeys.is_empty() {
+                if options.vkeys.is_empty() && keys.is_empty() {
                     keys = own;
                 }
             }
@@ -277,13 +354,16 @@ impl Check {
     }
 
     /// Index below which the tree is synced, and that below which payloads are in blocks, read before the journal; 0 if `head`
-    /// does not say (which is reported later).
-    fn head_sizes(&self) -> (u64, u64) {
+    /// does not say (which is reported later). A backup has no `head`; its tree is complete.
+    fn head_sizes(&self, size: u64) -> (u64, u64) {
+        if !self.folder.can_sign().unwrap_or(true) {
+            return (size, 0);
+        }
         let head = || Head::read(&self.folder, &self.folder.origin()?, &KeyList::read(&self.folder)?);
         head().map_or((0, 0), |head| (head.synced, head.stored))
     }
 
-    fn checkpoint(&mut self, keys: &[Vkey]) -> Option<Checkpoint> {
+    fn checkpoint(&mut self, keys: &[Vkey]) -> Option<(String, Checkpoint)> {
         let path = self.folder.path("checkpoint");
         let unknown = |detail: &str| Trouble {
             outcome: Outcome::CouldNotCheck,
@@ -303,8 +383,8 @@ impl Check {
             return None;
         }
         let note = String::from_utf8(bytes).map_err(|_| Error::damaged(&path, "not UTF-8"));
-        match note.and_then(|note| Checkpoint::verify(&note, keys)) {
-            Ok(checkpoint) => Some(checkpoint),
+        match note.and_then(|note| Checkpoint::verify(&note, keys).map(|checkpoint| (note, checkpoint))) {
+            Ok(read) => Some(read),
             Err(error) => {
                 self.report.refute(&path, None, error.to_string());
                 None
@@ -312,29 +392,49 @@ impl Check {
         }
     }
 
-    fn kept(&mut self, note: &str, keys: &[Vkey], now: &Checkpoint) -> Option<Checkpoint> {
-        let path = PathBuf::from("kept checkpoint");
+    /// The folder's own list of keys: each that covers the checkpoint's size must have signed it. Earlier origins are told.
+    fn key_list(&mut self, note: &str, checkpoint: &Checkpoint) {
+        // Trouble with the list itself has been reported.
+        let Ok(list) = KeyList::read(&self.folder) else { return };
+        for vkey in list.at(&checkpoint.origin, checkpoint.size) {
+            if let Err(error) = Checkpoint::verify(note, [vkey]) {
+                let detail = format!("by keys/vkeys the key {:08x} signs this size: {error}", vkey.id());
+                self.report.refute(&self.folder.path("checkpoint"), None, detail);
+            }
+        }
+        if list.at(&checkpoint.origin, checkpoint.size).next().is_none() {
+            let detail = format!("by keys/vkeys no key signs for `{}` at this size", checkpoint.origin);
+            self.report.refute(&self.folder.path("checkpoint"), None, detail);
+        }
+        for line in list.0.iter().filter(|line| line.vkey.name() != checkpoint.origin) {
+            let origin = line.vkey.name().to_owned();
+            let end = line.end.unwrap_or(checkpoint.size).saturating_sub(1);
+            match self.report.earlier.last_mut() {
+                Some((last, until)) if *last == origin => *until = end.max(*until),
+                _ => self.report.earlier.push((origin, end)),
+            }
+        }
+    }
+
+    /// A checkpoint of this log, which the tree must contain; what is not one is reported.
+    fn contained(&mut self, path: &Path, note: &str, keys: &[Vkey], now: &Checkpoint) -> Option<(PathBuf, Checkpoint)> {
         // The entries stay when a rollback is accepted, so a checkpoint under an earlier origin still says what they were.
         let earlier = KeyList::read(&self.folder).map(|list| list.0).unwrap_or_default();
         let earlier: Vec<Vkey> = earlier.into_iter().filter(|line| line.end.is_some()).map(|line| line.vkey).collect();
         let known = |name: &str| earlier.iter().any(|vkey| vkey.name() == name);
         match Checkpoint::verify(note, keys.iter().chain(&earlier)) {
             Ok(kept) if kept.origin != now.origin && !known(&kept.origin) => {
-                self.report.refute(
-                    &path,
-                    None,
-                    format!("it is of `{}`, the log here is `{}`", kept.origin, now.origin),
-                );
+                self.report.refute(path, None, format!("it is of `{}`, the log here is `{}`", kept.origin, now.origin));
             }
             Ok(kept) if kept.size > now.size => {
                 self.report.refute(
-                    &path,
+                    path,
                     Some(now.size),
                     format!("it has {} entries, the log here only {}: entries were cut off", kept.size, now.size),
                 );
             }
-            Ok(kept) => return Some(kept),
-            Err(error) => self.report.refute(&path, None, error.to_string()),
+            Ok(kept) => return Some((path.to_owned(), kept)),
+            Err(error) => self.report.refute(path, None, error.to_string()),
         }
         None
     }

@@ -31,16 +31,26 @@ pub(crate) struct Writer {
 
 /// The writer's thread: until the ledger closes or fails.
 pub(crate) fn run_writer(mut writer: Writer, shared: &Shared) {
-    while let Some(jobs) = shared.take(GROUP_BYTES) {
+    let mut company = false;
+    while let Some(jobs) = shared.take(GROUP_BYTES, company) {
+        company = jobs.len() > 1;
         let sizes = sizes(&jobs);
         match writer.commit(jobs, shared) {
             Ok(answers) => {
+                shared.taken();
                 shared.answered(sizes);
-                for (job, receipt) in answers {
-                    job(receipt);
+                for (done, receipt) in answers {
+                    done(Ok(receipt));
                 }
             }
-            Err((jobs, error)) => {
+            Err((jobs, Trouble::Passing(busy))) => {
+                shared.refuse(&jobs, busy);
+                shared.answered(sizes);
+                for job in jobs {
+                    (job.done)(Err(AppendError::Busy(busy)));
+                }
+            }
+            Err((jobs, Trouble::Fatal(error))) => {
                 let reason: Arc<str> = error.to_string().into();
                 shared.fail(&reason);
                 for job in jobs {
@@ -50,24 +60,35 @@ pub(crate) fn run_writer(mut writer: Writer, shared: &Shared) {
         }
     }
     shared.queue().writer_done = true;
-    shared.work.notify_all();
+    shared.spare.notify_all();
     shared.tail().writer_done = true;
     shared.moved.notify_all();
     shared.sealable.notify_all();
 }
 
-type Answers = Vec<(crate::shared::Done, Result<Receipt, AppendError>)>;
+type Answers = Vec<(crate::shared::Done, Receipt)>;
+
+/// Why a group is not in the journal.
+enum Trouble {
+    /// The disk takes nothing just now. Nothing has changed: the next group is written to the same place, over whatever part of
+    /// this one may be there. A part is never taken for a group: its CRC is wrong, and of a longer one before only bytes without
+    /// a header can remain behind a shorter one.
+    Passing(Busy),
+    Fatal(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        error.passing().map_or_else(|| Self::Fatal(error), Self::Passing)
+    }
+}
 
 impl Writer {
-    fn commit(&mut self, mut jobs: Vec<Job>, shared: &Shared) -> Result<Answers, (Vec<Job>, Error)> {
+    fn commit(&mut self, mut jobs: Vec<Job>, shared: &Shared) -> Result<Answers, (Vec<Job>, Trouble)> {
         let (now, tick) = self.clock(shared);
         let capacity: usize = 128 + crate::group::PAGE + jobs.iter().map(|job| job.bytes).sum::<usize>();
-        match self.make_room(capacity as u64, shared) {
-            Ok(true) => {}
-            Ok(false) => {
-                return Ok(jobs.into_iter().map(|job| (job.done, Err(AppendError::Busy(Busy::Space)))).collect());
-            }
-            Err(error) => return Err((jobs, error)),
+        if let Err(trouble) = self.make_room(capacity as u64, shared) {
+            return Err((jobs, trouble));
         }
         let mut builder =
             GroupBuilder::new(self.active.nonce, self.generation, self.next, self.crc, time_text(now), tick, capacity);
@@ -81,7 +102,7 @@ impl Writer {
         if let Err(error) =
             self.active.file.write_at(self.active.at, group.bytes()).and_then(|()| self.active.file.sync())
         {
-            return Err((jobs, error));
+            return Err((jobs, error.into()));
         }
         let counters = &shared.counters;
         let bytes = group.bytes().len();
@@ -111,7 +132,7 @@ impl Writer {
             tail.groups.push_back(Arc::new(group));
         }
         shared.moved.notify_all();
-        Ok(jobs.into_iter().map(|job| job.done).zip(receipts.into_iter().map(Ok)).collect())
+        Ok(jobs.into_iter().map(|job| job.done).zip(receipts).collect())
     }
 
     /// Reads the clocks and notices a step of one against the other.
@@ -125,37 +146,35 @@ impl Writer {
         (now, self.base_tick + millis)
     }
 
-    /// Makes sure that so many bytes fit; takes the next segment if they do not. False: there is no space for one.
-    fn make_room(&mut self, bytes: u64, shared: &Shared) -> Result<bool, Error> {
+    /// Makes sure that so many bytes fit; takes the next segment if they do not.
+    fn make_room(&mut self, bytes: u64, shared: &Shared) -> Result<(), Trouble> {
         // The first segment of an opening can be smaller than an append.
         while self.active.at + bytes > self.active.len {
-            if !Self::wait_for_spare(shared)? {
-                return Ok(false);
-            }
+            Self::wait_for_spare(shared)?;
             self.active = journal::begin(&shared.folder.disk, &shared.folder.journal(), self.next, self.generation)?;
             shared.queue().spare = Spare::Wanted;
-            shared.work.notify_all();
+            shared.spare.notify_all();
         }
-        Ok(true)
+        Ok(())
     }
 
-    fn wait_for_spare(shared: &Shared) -> Result<bool, Error> {
+    fn wait_for_spare(shared: &Shared) -> Result<(), Trouble> {
         let waiting = |queue: &mut crate::shared::Queue| queue.spare == Spare::Wanted;
         let mut queue = shared.queue();
         loop {
             match queue.spare {
-                Spare::Ready => return Ok(true),
-                Spare::NoSpace => {
+                Spare::Ready => return Ok(()),
+                Spare::Refused(why) => {
                     queue.spare = Spare::Wanted;
-                    return Ok(false);
+                    return Err(Trouble::Passing(why));
                 }
                 Spare::Wanted => {
                     if shared.tail().failed {
-                        return Err(Error::Failed { reason: "no next journal segment".into() });
+                        return Err(Error::Failed { reason: "no next journal segment".into() }.into());
                     }
                     let timeout = Duration::from_secs(1);
                     queue = shared
-                        .work
+                        .spare
                         .wait_timeout_while(queue, timeout, waiting)
                         .unwrap_or_else(PoisonError::into_inner)
                         .0;
@@ -167,14 +186,14 @@ impl Writer {
 
 /// The sealer's thread. After the writer has ended it stores everything, so that a clean start finds an empty journal.
 pub(crate) fn run_sealer(mut sealer: Sealer, shared: &Shared) {
-    // A full disk is waited out; anything else ends the ledger.
+    // A disk that takes nothing just now is waited for; anything else ends the ledger.
     let mut wait = shared.limits.seal_every().min(sealer.due_in());
     loop {
         let step = step(&mut sealer, shared, wait);
         match step {
             Ok(Next::Done) => return,
             Ok(Next::In(next)) => wait = next,
-            Err(error) if error.is_full() && !shared.tail().writer_done => wait = Duration::from_secs(1),
+            Err(error) if error.passing().is_some() && !shared.tail().writer_done => wait = shared.limits.again(),
             Err(error) => {
                 shared.fail(&error.to_string());
                 return;

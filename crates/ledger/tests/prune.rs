@@ -3,7 +3,7 @@
 
 use ledger::{
     Append, Clock, Config, Disk, Error, Fault, Lane, Ledger, ManualClock, Outcome, Payload, Prune, Pruned, Reader,
-    Report, SimDisk, VerifyOptions, init, reference_in, split_leaf, verify,
+    Report, SimDisk, VerifyOptions, backup, init, reference_in, restore, split_leaf, verify,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+const LONG: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
 /// 2026-11-01T12:00:00Z in microseconds.
 const START: i64 = 1_793_534_400_000_000;
@@ -370,6 +371,62 @@ fn a_body_that_does_not_say_it_prunes_nothing() {
     let done = world.prune(&log, "lines", 1).unwrap();
     assert_eq!((done.by, done.blocks, log.size()), (stopped.by, 2, size + 1));
     assert!(reference_in(&body_of(&asked)).is_none());
+}
+
+/// A backup has the entries that say what was pruned, also one that was made before; what it has itself may stay.
+#[test]
+fn a_backup_of_a_pruned_log_proves_itself_and_can_be_restored() {
+    let (_dir, mut world) = folder();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (early, late) = (elsewhere.path().join("early"), elsewhere.path().join("late"));
+    let log = world.open().unwrap();
+    backup(&world.config, &early, &[], |_| {}).unwrap();
+    let by = world.prune(&log, "lines", 1).unwrap().by.unwrap();
+    // Not synced yet when the copy is made: only the journal has this one.
+    world.config.limits.sync_every_ms = 3_600_000;
+    log.close().unwrap();
+    let log = world.open().unwrap();
+    let asked = prune("events", 0);
+    let stopped = log.prune(&asked, |_| body_of(&asked), || false).unwrap();
+    let second = stopped.by.unwrap();
+    assert!(stopped.stopped && log.wait_sealed(second, LONG) > second);
+    for (to, gone) in [(&early, BTreeMap::new()), (&late, BTreeMap::from([(by, 2)]))] {
+        backup(&world.config, to, &[], |_| {}).unwrap();
+        let report = verify(to, &VerifyOptions::default());
+        assert_eq!((report.outcome(), report.missing, &report.pruned), (Outcome::Verified, 0, &gone), "{report}");
+        let listed = std::fs::read_to_string(to.join("ledger/pruned")).unwrap();
+        assert_eq!(listed.lines().count(), 4, "{listed}");
+        let (code, text) = python(to);
+        assert_eq!(code, Some(0), "{text}");
+    }
+    log.close().unwrap();
+
+    let config = Config::new(elsewhere.path().join("restored"));
+    assert_eq!(restore(&late, &config, None, &[], |_| {}).unwrap().outcome(), Outcome::Verified);
+    let reader = Reader::open(&config.dir).unwrap();
+    assert!(matches!(reader.payload(2), Err(Error::PayloadPruned { index: 2, by: said }) if said == by));
+
+    // A copy that does not say it is not one.
+    std::fs::remove_file(late.join("ledger/pruned")).unwrap();
+    assert_eq!(verify(&late, &VerifyOptions::default()).outcome(), Outcome::Refuted);
+}
+
+/// Readers of version 1 would take for damage what is missing.
+#[test]
+fn nothing_is_pruned_in_a_folder_of_version_1() {
+    let (dir, mut world) = folder();
+    let format = dir.path().join("ledger/format");
+    std::fs::write(&format, "counterfoil-ledger\nversion 1\nmin-reader 1\n").unwrap();
+    let log = world.open().unwrap();
+    let size = log.size();
+    assert!(matches!(world.prune(&log, "lines", 1), Err(Error::Older { version: 1, needed: 2, .. })));
+    assert_eq!(log.size(), size);
+    log.close().unwrap();
+    ledger::upgrade(&world.config, |_| b"{}".to_vec()).unwrap();
+    let log = world.open().unwrap();
+    assert_eq!(world.prune(&log, "lines", 1).unwrap().payloads, 2);
+    log.close().unwrap();
+    world.verify();
 }
 
 /// The self-check reads on while blocks vanish under its hands, and takes none of them for damage.

@@ -260,6 +260,8 @@ fn copy(from: &Path, to: &Path) {
 
 fn real(dir: &Path) -> Config {
     let mut config = Config::new(dir);
+    // The machine's disk may be nearly full; the space guard has tests of its own.
+    config.limits.pause_below_percent = 0;
     config.limits.segment_bytes = 64 << 10;
     config.limits.reserve_bytes = 0;
     config

@@ -142,6 +142,7 @@ fn a_kept_checkpoint_refutes_a_log_that_was_cut_or_replaced() {
 fn our_log(entries: u64, with_payloads: bool) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::new(dir.path());
+    config.limits.pause_below_percent = 0;
     config.limits.segment_bytes = if with_payloads { 64 << 10 } else { 512 << 10 };
     config.limits.reserve_bytes = 8192;
     ledger::init(&config, Some("log.example/ours")).unwrap();
@@ -238,6 +239,7 @@ fn a_ledger_of_version_1_still_opens_and_verifies() {
         "{report}"
     );
     let mut config = Config::new(dir.path());
+    config.limits.pause_below_percent = 0;
     config.limits.segment_bytes = 64 << 10;
     config.limits.reserve_bytes = 0;
     let log = Ledger::open(&config).unwrap().ledger;
@@ -256,6 +258,7 @@ fn a_ledger_of_version_1_still_opens_and_verifies() {
 fn a_ledger_in_use_can_be_read_and_verified_beside_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::new(dir.path());
+    config.limits.pause_below_percent = 0;
     config.limits.segment_bytes = 256 << 10;
     config.limits.reserve_bytes = 8192;
     config.limits.seal_every_ms = 3;

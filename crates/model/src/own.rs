@@ -75,7 +75,7 @@ pub struct Clock {
 /// Something that should be here and is not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Gap {
-    /// What kind: `disk_full`, `file_truncated`, `file_lost`, `refused`, `too_large`.
+    /// What kind: `disk_full`, `disk_read_only`, `file_truncated`, `file_lost`, `refused`, `too_large`.
     pub what: String,
     /// The source concerned; absent when all are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,7 +96,8 @@ pub struct Gap {
 /// The ledger about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerNote {
-    /// `created`, `cut`, `damaged`, `rolled_back`, `pruned`, `checked`, `upgraded`, `key_added`, `key_retired`.
+    /// `created`, `cut`, `damaged`, `mended`, `rolled_back`, `upgraded`, `key_added`, `key_retired`, `witnessed`, `unwitnessed`,
+    /// `published`, `unpublished`, `pruned`, `checked`.
     pub what: String,
     /// Old checkpoint, range or key, as the case needs.
     pub detail: String,

@@ -41,10 +41,10 @@ impl Time {
         self.0.div_euclid(SECOND)
     }
 
-    /// The start of the minute that holds this time.
+    /// The start of the minute that holds this time; of the first minute that there is, its first moment.
     #[must_use]
     pub const fn minute(self) -> Self {
-        Self(self.0 - self.0.rem_euclid(60 * SECOND))
+        Self(self.0.saturating_sub(self.0.rem_euclid(60 * SECOND)))
     }
 
     /// This time moved by a number of seconds, saturating.
@@ -147,6 +147,13 @@ const fn is_asserted(grade: &Grade) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_minute_begins_with_the_first_moment() {
+        let first = Time::from_seconds(i64::MIN);
+        assert_eq!((first.minute(), Time(first.0 + 1).minute()), (first, first));
+        assert_eq!(Time::from_seconds(-1).minute(), Time::from_seconds(-60));
+    }
 
     #[test]
     fn text_is_canonical_and_comes_back() {

@@ -1,3 +1,4 @@
+use super::keep::{ClassRetention, Keep};
 use super::*;
 
 fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::{ContentArrangement, Table, presets};
 
 use super::{BAD, UNSURE, footer, paint, safe, span};
-use crate::answer::DoctorAnswer;
+use crate::{answer::DoctorAnswer, publish::outside::Witnessing};
 
 /// The line of the self-check.
 fn selfcheck(answer: &DoctorAnswer) -> String {
@@ -75,11 +75,7 @@ pub fn text(answer: &DoctorAnswer) -> String {
         answer.through.ledger.saturating_sub(answer.through.entries),
     );
     out.push_str(&selfcheck(answer));
-    if answer.witnesses.is_empty() {
-        let none =
-            "witness: NONE. Nobody outside holds a checkpoint: who holds the signing key could rewrite all of this.";
-        let _ = writeln!(out, "{} Keep the output of `counterfoil checkpoint` elsewhere.", paint(BAD, none));
-    }
+    outside(&mut out, answer);
     if answer.sources.iter().any(|s| s.complete_to.is_none()) {
         out.push_str(&paint(
             UNSURE,
@@ -89,4 +85,38 @@ pub fn text(answer: &DoctorAnswer) -> String {
     }
     out.push_str(&footer(&answer.through, ""));
     out
+}
+
+/// Who else holds what this ledger has signed.
+fn outside(out: &mut String, answer: &DoctorAnswer) {
+    let line = match &answer.witness {
+        Witnessing::NotConfigured => {
+            let none = "witness: NONE. Nobody outside holds a checkpoint: who holds the signing key could rewrite all of this.";
+            let fix = if answer.published.is_empty() {
+                " Configure [witness] or [publish], or keep the output of `counterfoil checkpoint` elsewhere."
+            } else {
+                " Only the places below hold checkpoints."
+            };
+            format!("{}{fix}", paint(BAD, none))
+        }
+        Witnessing::Unknown => {
+            paint(UNSURE, "witness: not known. No process serves this folder, or no witness has answered it yet.")
+        }
+        Witnessing::Witnessed { size } => format!("witness: the quorum of the policy has cosigned {size} entries"),
+        Witnessing::Unwitnessed { size, since } => {
+            let size = size.map_or_else(|| "none".to_owned(), |size| size.to_string());
+            let span = span(answer.through.asked_at - *since);
+            paint(BAD, format!("witness: UNWITNESSED since {since} ({span}); entries with the quorum: {size}"))
+        }
+    };
+    let _ = writeln!(out, "{line}");
+    for place in &answer.published {
+        let size = place.size.map_or_else(|| "none".to_owned(), |size| size.to_string());
+        let late = match place.since {
+            Some(since) if place.behind => paint(BAD, format!(", BEHIND since {since}")),
+            _ => String::new(),
+        };
+        let trouble = place.trouble.as_ref().map(|text| format!(": {}", safe(text, 200))).unwrap_or_default();
+        let _ = writeln!(out, "{} {}: {size} entries{late}{trouble}", place.kind.as_str(), safe(&place.name, 60));
+    }
 }

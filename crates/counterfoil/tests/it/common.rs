@@ -42,9 +42,21 @@ impl Server {
 
     /// Starts with further options.
     pub(crate) fn start_with(data: &Path, options: &[&str]) -> Self {
+        Self::start_in(data, options, &[])
+    }
+
+    /// Starts with further options and variables.
+    pub(crate) fn start_in(data: &Path, options: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut program = program();
+        program.envs(variables.iter().copied());
+        Self::start_as(program, data, options)
+    }
+
+    /// Starts a program whose environment is as it should be.
+    pub(crate) fn start_as(mut program: Command, data: &Path, options: &[&str]) -> Self {
         let serving = data.join("serving.json");
         let _ = std::fs::remove_file(&serving); // of a life that was killed
-        let mut process = program()
+        let mut process = program
             .arg("serve")
             .arg("--data")
             .arg(data)
@@ -108,6 +120,19 @@ impl Server {
                 return;
             }
             assert!(began.elapsed() < PATIENCE, "not followed: {answer}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Asks until the answer is as wanted.
+    pub(crate) fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        loop {
+            let (_, answer) = self.get(path);
+            if wanted(&answer) {
+                return answer;
+            }
+            assert!(began.elapsed() < PATIENCE, "{path} stays {answer:#}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

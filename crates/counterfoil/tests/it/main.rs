@@ -5,13 +5,18 @@
 
 mod api;
 mod common;
-mod crash;
 mod demo;
+mod derived;
 mod explain;
 mod follow;
+mod full;
 mod intake;
+mod ledger_commands;
 mod nginx;
+mod peer;
+mod publish;
 mod published;
 mod retention;
 mod selfcheck;
 mod tidy;
+mod witness;

@@ -58,9 +58,9 @@ impl Parser<'_> {
         self.at += rest.len() - rest.trim_start().len();
     }
 
-    /// An error at the present place, over so many bytes.
+    /// An error at the present place, over so many bytes and the rest of the last one's character.
     fn wrong(&self, len: usize, what: impl Into<String>) -> QueryError {
-        let end = (self.at + len).min(self.text.len());
+        let end = self.text.ceil_char_boundary(self.at + len);
         QueryError::at(self.text, Span { start: self.at, end }, what)
     }
 

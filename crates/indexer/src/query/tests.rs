@@ -160,11 +160,18 @@ fn pieces() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
 }
 
+#[test]
+fn a_place_ends_behind_a_character() {
+    let error = parse("run:[a é").unwrap_err();
+    assert_eq!(error.at, Some(Span { start: 7, end: 9 }), "{error}");
+}
+
 proptest! {
     #[test]
     fn no_text_panics_and_every_place_is_in_it(query in prop_oneof![pieces(), any::<String>()]) {
         if let Err(QueryError { at: Some(at), column, .. }) = parse(&query) {
             prop_assert!(at.start <= query.len() && at.end <= query.len());
+            prop_assert!(query.is_char_boundary(at.start) && query.is_char_boundary(at.end));
             prop_assert!(column >= 1);
         }
     }

@@ -1,6 +1,6 @@
 //! `log_format` strings, compiled to readers of the lines that they write.
 
-use memchr::memmem::{self, Finder};
+use memchr::memmem;
 
 use super::{
     fields::{Values, Var},
@@ -305,7 +305,6 @@ struct Field {
     secret: bool,
     /// What stands behind it; empty for the last field of a format that ends with a variable.
     until: Box<[u8]>,
-    finder: Finder<'static>,
 }
 
 impl Template {
@@ -327,9 +326,8 @@ impl Template {
                 Some(Piece::Literal(text)) => text.as_bytes(),
                 _ => b"",
             };
-            let finder = Finder::new(until).into_owned();
             let var = Var::of_variable(name.as_bytes());
-            template.fields.push(Field { var, secret: is_secret(name), until: until.into(), finder });
+            template.fields.push(Field { var, secret: is_secret(name), until: until.into() });
         }
         if template.fields.is_empty() { Err(FormatError::NothingToRead) } else { Ok(template) }
     }
@@ -360,8 +358,10 @@ impl Template {
                 // A caller chooses some values (a user name with ` [` in it); a time or status behind must look like
                 // one, otherwise the search goes on.
                 let next = self.fields.get(i + 1).and_then(|next| next.var);
-                let mut ends = field.finder.find_iter(rest);
-                let Some(end) = ends.find(|at| fits(next, &rest[at + field.until.len()..])) else { return false };
+                let (first, others) = field.until.split_first().unwrap_or((&b' ', b""));
+                let ends = |at: &usize| rest[at + 1..].strip_prefix(others).is_some_and(|behind| fits(next, behind));
+                // The first byte of what stands between two variables is rare in their values.
+                let Some(end) = memchr::memchr_iter(*first, rest).find(ends) else { return false };
                 end
             };
             f(field, start, start + end);

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use memchr::memmem;
 
 use super::{Head, LONGEST_LINE};
-use crate::lines::Framed;
+use crate::{find::find, lines::Framed};
 
 /// The lines that one writer wrote last, of one append.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ impl Torn {
         let (begin, end) = (self.at, self.at + text.len().saturating_add_signed(line.redacted));
         self.at = end + 1;
         self.lines += 1;
-        let client = memmem::find(text, b", client: ");
+        let client = find(text, b", client: ");
         let message = &text[..client.unwrap_or(text.len())];
         let quotes = memchr::memchr_iter(b'"', message).count();
         while self.recent.front().is_some_and(|recent| recent.begin + LONGEST_LINE < end) {
@@ -67,7 +67,7 @@ impl Torn {
 
         // The end of an entry of that many lines: then the quote of its path closes in front of the client.
         let feeds = match client {
-            Some(at) if quotes > 0 || memmem::find(&text[at + 1..], b", client: ").is_some() => line_feeds(&text[at..]),
+            Some(at) if quotes > 0 || find(&text[at + 1..], b", client: ").is_some() => line_feeds(&text[at..]),
             _ => 0,
         };
         let ended = if feeds == 0 {

@@ -70,10 +70,7 @@ pub(super) fn find(name: Name, bytes: &[u8], start: usize, end: usize, budget: &
         Some(b'=') => {
             let value = if next > stop { run(bytes, next + 1, |b| b == b' ') } else { next + 1 };
             match Quote::at(bytes, value) {
-                // The quote may also end the string that this stands in; then none of a value follows.
-                Some((quote, value)) if bytes.get(value).is_some_and(|b| !is_space(*b) && !b",]}:".contains(b)) => {
-                    found(value, quote.close(bytes, value).0);
-                }
+                Some((quote, value)) if begins_value(bytes, value) => found(value, quote.close(bytes, value).0),
                 _ => word(bytes, value, found),
             }
         }
@@ -97,13 +94,18 @@ pub(super) fn find(name: Name, bytes: &[u8], start: usize, end: usize, budget: &
         _ if option && bytes.get(stop) == Some(&b' ') => {
             let value = run(bytes, stop, |b| b == b' ');
             match Quote::at(bytes, value) {
-                Some((quote, value)) => found(value, quote.close(bytes, value).0),
+                Some((quote, value)) if begins_value(bytes, value) => found(value, quote.close(bytes, value).0),
                 None if bytes.get(value) != Some(&b'-') => word(bytes, value, found),
-                None => {}
+                Some(_) | None => {}
             }
         }
         _ => {}
     }
+}
+
+/// The quote before `at` begins a value. It may also end the string that the name stands in; then none of a value follows.
+fn begins_value(bytes: &[u8], at: usize) -> bool {
+    bytes.get(at).is_some_and(|b| !is_space(*b) && !b",]}:".contains(b))
 }
 
 /// A value in running text, between `'` or up to where such values end.

@@ -149,6 +149,7 @@ fn identifiers_and_messages_stay() {
         "docker run -u 1000:1000 x, Basic authentication failed, exit code=1, basic ",
         r#"{"ownerReferences":[{"kind":"Secret","name":"n"}],"data":{"keep":"it"},"kind":"ConfigMap"}"#,
         r#"[{"value":"main","name":"branch"},{"value":"x","name":"token-reader"}]"#,
+        r#"{"m":["--token "],"k":"--token "}"#,
     ] {
         assert_eq!(found(text), [], "{text}");
         let (out, counts) = redactor().redact(text.as_bytes());

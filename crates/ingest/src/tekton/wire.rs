@@ -6,18 +6,19 @@ use serde_json::value::RawValue;
 
 use crate::json::{List, Map, Str};
 
-/// The data of a Tekton event: exactly one member is there.
+/// The data of a Tekton event: exactly one member is there. Boxed, as is the status, because serde moves what it has read
+/// from one hand to the next, and moving kilobytes costs more than reading them.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Data<'a> {
     #[serde(borrow)]
-    pub(super) pipeline_run: Option<Object<'a>>,
+    pub(super) pipeline_run: Option<Box<Object<'a>>>,
     #[serde(borrow)]
-    pub(super) task_run: Option<Object<'a>>,
+    pub(super) task_run: Option<Box<Object<'a>>>,
     #[serde(borrow)]
-    pub(super) custom_run: Option<Object<'a>>,
+    pub(super) custom_run: Option<Box<Object<'a>>>,
     #[serde(borrow)]
-    pub(super) run: Option<Object<'a>>,
+    pub(super) run: Option<Box<Object<'a>>>,
 }
 
 /// A PipelineRun, TaskRun, CustomRun or Run.
@@ -29,7 +30,7 @@ pub(super) struct Object<'a> {
     #[serde(borrow)]
     pub(super) spec: Spec<'a>,
     #[serde(borrow)]
-    pub(super) status: Option<Status<'a>>,
+    pub(super) status: Option<Box<Status<'a>>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -1,15 +1,14 @@
 //! The parts of our own folders that other logs do not have, and files that nobody has asked for.
 
-use super::{Check, Gone, Outcome, Trouble};
-use crate::error::Error;
-use crate::group::{Group, PAGE};
-use crate::head::{Head, KeyList, read_positions, secret_path};
-use crate::journal::{Finding, SPARE, Scan, nonce, scan_live};
-use crate::leaf::split_leaf;
-use crate::note::{Checkpoint, Skey};
+use super::{Check, Gone, Report, parallel};
+use crate::durable::Disk;
+use crate::group::Group;
+use crate::journal::{Finding, Scan, scan_live};
+use crate::leaf::{day_of, split_leaf};
+use crate::note::Checkpoint;
 use crate::payload::{Block, block_first, commitment, hex, reference_in};
-use crate::prune::{Prune, PruneList, covering, read_list};
-use crate::tiles::{WIDTH, bundle_path, tile_path, tile_width};
+use crate::prune::{PruneList, covering, read_list};
+use crate::tiles::{TileStore, WIDTH, bundle_path, split_bundle, tile_path, tile_width};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -74,56 +73,28 @@ impl Check {
             .filter(|path| path.starts_with(&dir) && path.extension().is_some_and(|ext| ext == "blk"))
             .cloned()
             .collect();
-        for path in paths {
-            let block = match self.read(&path) {
-                Ok(bytes) => Block::decode(&bytes),
-                // Pruned since the folder was listed; whether rightly, its leaves show.
-                Err(error) if error.is_not_found() => continue,
-                Err(error) => {
-                    self.report.error(&path, None, &error);
-                    continue;
-                }
-            };
-            match block {
-                Ok(block) => self.block(&path, &block, groups, size, &mut found),
-                Err(detail) => {
-                    let entry = path.file_name().and_then(|name| block_first(&name.to_string_lossy()));
-                    self.report.refute(&path, entry, detail);
-                }
+        let reader = BlockReader { disk: &self.folder.disk, dir: &dir, tiles: &self.tiles, groups, size };
+        for (path, part) in paths.iter().zip(parallel::map(&paths, |path| reader.read(path))) {
+            // What could not be read stays a file that nobody has looked into.
+            if part.read {
+                self.files.insert(path.clone(), true);
             }
+            found.extend(part.found);
+            self.report.add(part.report);
         }
         self.report.payloads = found.len() as u64;
         found
     }
 
-    fn block(&mut self, path: &Path, block: &Block, groups: &[Group], size: u64, found: &mut BTreeSet<u64>) {
-        let mut bundle: (u64, Vec<Vec<u8>>) = (u64::MAX, Vec::new());
-        for row in block.rows() {
-            let entry = row.entry;
-            let leaf = if entry < size {
-                let n = entry / WIDTH;
-                if bundle.0 != n {
-                    // Damage of the bundle itself is reported where the tree is checked.
-                    bundle = (n, self.tiles.bundle(n, tile_width(0, n, size)).unwrap_or_default());
-                }
-                usize::try_from(entry % WIDTH).ok().and_then(|at| bundle.1.get(at)).map(Vec::as_slice)
-            } else {
-                groups.iter().find_map(|group| group.leaf(entry))
-            };
-            match leaf {
-                Some(leaf) if commits(leaf, block.salted(row)) => {
-                    found.insert(entry);
-                }
-                Some(_) => self.report.refute(path, Some(entry), "the payload is not the one that the entry names"),
-                None => {}
-            }
+    /// The journal's copy of a sealed entry must be the same; what is beyond is unsealed. Where entries are signed it always
+    /// reaches as far as the checkpoint, because they were in it before, and its last segment stays. A backup has none.
+    pub(super) fn journal_leaves(&mut self, journal: &Scan, checkpoint: &Checkpoint) {
+        if journal.next < checkpoint.size && self.folder.can_sign().unwrap_or(true) {
+            let detail = format!("it ends before entry {}, which is signed", journal.next);
+            self.report.refute(&self.folder.journal(), Some(journal.next), detail);
         }
-    }
-
-    /// The journal's copy of a sealed entry must be the same; what is beyond is unsealed.
-    pub(super) fn journal_leaves(&mut self, groups: &[Group], checkpoint: &Checkpoint) {
         let mut bundle: (u64, Vec<Vec<u8>>) = (u64::MAX, Vec::new());
-        for group in groups {
+        for group in &journal.groups {
             for (index, leaf) in (group.first..).zip(group.leaves()) {
                 if index >= checkpoint.size {
                     self.report.unsealed += 1;
@@ -154,8 +125,7 @@ impl Check {
             self.report.error(&path, None, &error);
             self.prunes.clone()
         });
-        let below =
-            |list: &[(u64, Prune)]| -> PruneList { list.iter().filter(|(by, _)| *by < synced).cloned().collect() };
+        let below = |list: &PruneList| -> PruneList { list.iter().filter(|(by, _)| *by < synced).cloned().collect() };
         if below(&list) != below(&self.prunes) {
             self.report.refute(&path, None, "it does not list the pruning entries that the tree has");
         }
@@ -170,73 +140,13 @@ impl Check {
             if let Some(by) = says(&list).filter(|by| *by >= size) {
                 // A process that writes has pruned while we read.
                 let detail = format!(
-                    "its payload was pruned as entry {by} says, which is younger than the checkpoint; verify again"
+                    "the payload of entry {entry} was pruned as entry {by} says, which is younger than the checkpoint; verify again"
                 );
-                self.report.troubles.push(Trouble {
-                    outcome: Outcome::CouldNotCheck,
-                    path,
-                    detail,
-                    entry: Some(entry),
-                });
+                self.report.unknown(&path, detail);
             } else {
                 let detail = "its payload is not here, and no entry under the checkpoint says that it was pruned";
                 self.report.refute(&path, Some(entry), detail);
             }
-        }
-    }
-
-    pub(super) fn small_files(&mut self) {
-        for name in ["format", "origin", "keys/vkeys", "positions"] {
-            self.seen(self.folder.path(name));
-        }
-        if let Err(error) = self.folder.check_format(true) {
-            self.report.error(&self.folder.path("format"), None, &error);
-        }
-        if let Err(error) = read_positions(&self.folder) {
-            self.report.error(&self.folder.path("positions"), None, &error);
-        }
-        for (name, start) in [("lock", 0), ("reserve", 0), ("journal/spare", PAGE)] {
-            let path = self.folder.path(name);
-            if !self.files.contains_key(&path) {
-                continue;
-            }
-            match self.read(&path) {
-                Ok(bytes) if bytes.get(start..).is_none_or(|rest| rest.iter().any(|&byte| byte != 0)) => {
-                    self.report.refute(&path, None, "it should be zero");
-                }
-                Ok(bytes) if name.ends_with(SPARE) && nonce(&bytes).is_none() => {
-                    self.report.refute(&path, None, "its first page is wrong");
-                }
-                Ok(_) => {}
-                Err(error) if error.is_not_found() => {}
-                Err(error) => self.report.error(&path, None, &error),
-            }
-        }
-        let (Ok(list), Ok(origin)) = (KeyList::read(&self.folder), self.folder.origin()) else { return };
-        for line in &list.0 {
-            let path = self.folder.path(secret_path(&line.vkey));
-            if !self.files.contains_key(&path) {
-                continue;
-            }
-            let fits = |bytes: &[u8]| {
-                std::str::from_utf8(bytes)
-                    .ok()
-                    .and_then(|text| Skey::parse(text).ok())
-                    .is_some_and(|key| key.vkey() == &line.vkey)
-            };
-            match self.read(&path) {
-                Ok(bytes) if !fits(&bytes) => {
-                    self.report.refute(&path, None, "it is not the secret of the key in keys/vkeys");
-                }
-                Ok(_) => {}
-                Err(error) => self.report.error(&path, None, &error),
-            }
-        }
-        match Head::read(&self.folder, &origin, &list) {
-            Err(error) if !matches!(error, Error::HeadMissing { .. }) => {
-                self.report.error(&self.folder.head, None, &error);
-            }
-            _ => {}
         }
     }
 
@@ -255,7 +165,8 @@ impl Check {
             };
             match (self.read(&path), self.folder.disk.read(&current)) {
                 // Each is the beginning of the other, whichever is longer.
-                (Ok(old), Ok(now)) if old.starts_with(&now) || now.starts_with(&old) => {}
+                (Ok(old), Ok(now))
+                    if (old.starts_with(&now) || now.starts_with(&old)) && has_its_width(&path, &old) => {}
                 (Ok(_), Ok(_)) => {
                     self.report.refute(&path, None, format!("it does not agree with {}", current.display()));
                 }
@@ -284,6 +195,101 @@ impl Check {
         } else {
             self.either(|width| tile_path(tile_level, n, width), width)
         })
+    }
+}
+
+/// As many hashes or entries as the name of a tile's file says.
+fn has_its_width(path: &Path, bytes: &[u8]) -> bool {
+    let partial = path.parent().is_some_and(|dir| dir.extension().is_some_and(|extension| extension == "p"));
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+    let Some(width) = (if partial { name } else { Some(WIDTH) }) else { return false };
+    if path.components().any(|part| part.as_os_str() == "entries") {
+        split_bundle(bytes).is_some_and(|entries| entries.len() as u64 == width)
+    } else {
+        bytes.len() as u64 == width * 32
+    }
+}
+
+/// Whether a reader of this leaf looks for its payload in this folder, `class/day`.
+fn lies_in(leaf: &[u8], place: &Path) -> bool {
+    let class = split_leaf(leaf).and_then(|(_, body)| reference_in(body)).map(|reference| reference.class);
+    class.zip(day_of(leaf)).is_some_and(|(class, day)| Path::new(&class).join(day) == place)
+}
+
+/// Reads payload blocks, each by itself.
+struct BlockReader<'a> {
+    disk: &'a Disk,
+    /// The folder `payload`.
+    dir: &'a Path,
+    tiles: &'a TileStore,
+    groups: &'a [Group],
+    size: u64,
+}
+
+/// What a block's file says.
+#[derive(Default)]
+struct BlockPart {
+    read: bool,
+    report: Report,
+    /// Appends whose payload is in it, as their leaf says.
+    found: Vec<u64>,
+}
+
+impl BlockReader<'_> {
+    fn read(&self, path: &Path) -> BlockPart {
+        let mut part = BlockPart::default();
+        match self.disk.read(path) {
+            Ok(bytes) => {
+                part.read = true;
+                part.report.bytes = bytes.len() as u64;
+                match Block::decode(&bytes) {
+                    Ok(block) => self.compare(path, &block, &mut part),
+                    Err(detail) => {
+                        let entry = path.file_name().and_then(|name| block_first(&name.to_string_lossy()));
+                        part.report.refute(path, entry, detail);
+                    }
+                }
+            }
+            // Pruned since the folder was listed; whether rightly, its leaves show.
+            Err(error) if error.is_not_found() => part.read = true,
+            Err(error) => part.report.error(path, None, &error),
+        }
+        part
+    }
+
+    fn compare(&self, path: &Path, block: &Block, part: &mut BlockPart) {
+        let mut bundle: (u64, Vec<Vec<u8>>) = (u64::MAX, Vec::new());
+        let name = path.file_name().and_then(|name| block_first(&name.to_string_lossy()));
+        if name.is_none() || block.rows().first().map(|row| row.entry) != name {
+            part.report.refute(path, name, "its name is not that of its first entry");
+        }
+        let place = path.strip_prefix(self.dir).ok().and_then(Path::parent).unwrap_or(Path::new(""));
+        for row in block.rows() {
+            let entry = row.entry;
+            let leaf = if entry < self.size {
+                let n = entry / WIDTH;
+                if bundle.0 != n {
+                    // Damage of the bundle itself is reported where the tree is checked.
+                    bundle = (n, self.tiles.bundle(n, tile_width(0, n, self.size)).unwrap_or_default());
+                }
+                usize::try_from(entry % WIDTH).ok().and_then(|at| bundle.1.get(at)).map(Vec::as_slice)
+            } else {
+                self.groups.iter().find_map(|group| group.leaf(entry))
+            };
+            match leaf {
+                Some(leaf) if commits(leaf, block.salted(row)) => {
+                    if lies_in(leaf, place) {
+                        part.found.push(entry);
+                    } else {
+                        part.report.refute(path, Some(entry), "it is not in the folder of its class and day");
+                    }
+                }
+                Some(_) => {
+                    part.report.refute(path, Some(entry), "the payload is not the one that the entry names");
+                }
+                None => {}
+            }
+        }
     }
 }
 

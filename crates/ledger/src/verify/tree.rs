@@ -1,55 +1,62 @@
 //! The tree: every entry, every tile, the root. This works on any log in the C2SP tlog-tiles layout.
 
-use super::{Check, Gone, Outcome, Report, Trouble};
+use super::{Check, Gone, Outcome, Report, Trouble, parallel};
 use crate::error::Error;
-use crate::leaf::split_leaf;
+use crate::leaf::{day_of, split_leaf};
 use crate::merkle::{Hash, Tree, leaf_hash};
 use crate::note::Checkpoint;
 use crate::payload::members_in;
-use crate::seal::day_of;
-use crate::tiles::{WIDTH, bundle_path, split_bundle, tile_path, tile_width};
+use crate::prune::PruneList;
+use crate::tiles::{TileStore, WIDTH, bundle_path, split_bundle, split_prefix, tile_path, tile_width};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+/// Bundles that are read at once.
+const BATCH: usize = 64;
 
 impl Check {
     /// Rebuilds the tree from the entries and compares every tile and the root.
     pub(super) fn tree(
         &mut self,
         checkpoint: &Checkpoint,
-        kept: Option<&Checkpoint>,
+        contained: &[(PathBuf, Checkpoint)],
         payloads: &BTreeSet<u64>,
         ours: bool,
     ) {
         let mut tree = Tree::default();
         let mut first_difference: Option<(u64, PathBuf)> = None;
         let mut damaged: Vec<Trouble> = Vec::new();
-        let check_kept = |tree: &Tree, report: &mut Report| {
-            if let Some(kept) = kept.filter(|kept| kept.size == tree.size() && kept.root != tree.root()) {
-                report.refute(
-                    Path::new("kept checkpoint"),
-                    None,
-                    format!("the log here had another root at size {}", kept.size),
-                );
+        let check_contained = |tree: &Tree, report: &mut Report| {
+            for (path, other) in contained.iter().filter(|(_, other)| other.size == tree.size()) {
+                if other.root != tree.root() {
+                    report.refute(path, None, format!("the log here had another root at size {}", other.size));
+                }
             }
         };
-        check_kept(&tree, &mut self.report);
-        for n in 0..checkpoint.size.div_ceil(WIDTH) {
-            let width = tile_width(0, n, checkpoint.size);
-            let (entries, hashes) = self.bundle_and_tile(n, width, &mut damaged);
-            for i in 0..usize::try_from(width).expect("at most 256") {
-                let index = n * WIDTH + i as u64;
-                let from_entry = entries.get(i).map(|entry| leaf_hash(entry));
-                let from_tile = hashes.get(i).copied();
+        check_contained(&tree, &mut self.report);
+        let tiles = self.tiles.clone();
+        let reader = BundleReader { tiles: &tiles, size: checkpoint.size, payloads, ours };
+        let bundles: Vec<u64> = (0..checkpoint.size.div_ceil(WIDTH)).collect();
+        // In batches, so that what was read and waits for its turn stays small.
+        for mut part in bundles.chunks(BATCH).flat_map(|batch| parallel::map(batch, |n| reader.read(*n))) {
+            self.files.extend(part.seen.map(|path| (path, true)));
+            self.report.add(part.report);
+            damaged.append(&mut part.damaged);
+            self.prunes.append(&mut part.prunes);
+            // The parts of an append may all name its payload, also across bundles.
+            let last = self.gone.last().map(|gone| gone.append);
+            self.gone.extend(part.gone.into_iter().skip_while(|gone| Some(gone.append) == last));
+            for i in 0..part.width {
+                let index = part.n * WIDTH + i as u64;
+                let (from_entry, from_tile) = (part.entries.get(i).copied(), part.tile.get(i).copied());
                 if let (Some(a), Some(b)) = (from_entry, from_tile) {
                     if a != b {
-                        first_difference.get_or_insert((index, self.tiles.dir.join(bundle_path(n, width))));
+                        let path = bundle_path(part.n, part.width as u64);
+                        first_difference.get_or_insert((index, self.tiles.dir.join(path)));
                         self.report.damaged += 1;
                     }
                 } else {
                     self.report.damaged += u64::from(from_entry.is_none());
-                }
-                if ours && let Some(entry) = entries.get(i) {
-                    self.leaf(index, entry, payloads);
                 }
                 // With neither there is nothing to hash; the root will differ.
                 let hash = from_entry.or(from_tile).unwrap_or_default();
@@ -58,7 +65,7 @@ impl Check {
                 for (level, n, hashes) in full {
                     self.compare(level, n, &hashes);
                 }
-                check_kept(&tree, &mut self.report);
+                check_contained(&tree, &mut self.report);
             }
         }
         let edge: Vec<(u8, Vec<Hash>)> = tree
@@ -89,46 +96,6 @@ impl Check {
             _ => {}
         }
         self.report.verified = if root_fits { checkpoint.size - self.report.damaged } else { 0 };
-    }
-
-    /// Entries of a bundle and hashes of its tile; what cannot be read is shorter and reported.
-    fn bundle_and_tile(&mut self, n: u64, width: u64, damaged: &mut Vec<Trouble>) -> (Vec<Vec<u8>>, Vec<Hash>) {
-        let (path, content) = self.read_either(|width| bundle_path(n, width), width);
-        let tile = self.tiles.tile(0, n, width).unwrap_or_default();
-        let wanted = usize::try_from(width).expect("at most 256");
-        let entries = match content {
-            Err(error) => {
-                let outcome = if error.is_not_found() { Outcome::Refuted } else { Outcome::CouldNotCheck };
-                damaged.push(Trouble {
-                    outcome,
-                    path: path.clone(),
-                    detail: error.to_string(),
-                    entry: Some(n * WIDTH),
-                });
-                Vec::new()
-            }
-            Ok(bytes) => {
-                let exact = path.ends_with(bundle_path(n, width));
-                let entries = prefix(&bytes);
-                if split_bundle(&bytes).is_none() || entries.len() < wanted || (exact && entries.len() > wanted) {
-                    // Lengths that do not fit: the first entry whose hash is wrong is where it begins.
-                    let at = entries
-                        .iter()
-                        .zip(&tile)
-                        .position(|(entry, hash)| leaf_hash(entry) != *hash)
-                        .unwrap_or(entries.len());
-                    let detail = format!("its lengths do not make {width} entries");
-                    damaged.push(Trouble {
-                        outcome: Outcome::Refuted,
-                        path: path.clone(),
-                        detail,
-                        entry: Some(n * WIDTH + at.min(wanted - 1) as u64),
-                    });
-                }
-                entries.into_iter().take(wanted).map(<[u8]>::to_vec).collect()
-            }
-        };
-        (entries, tile)
     }
 
     /// The partial file, or the full one if the partial was cleaned away.
@@ -174,39 +141,111 @@ impl Check {
             Err(error) => self.report.error(&path, None, &error),
         }
     }
+}
+
+/// Reads bundles and their tiles, each by itself.
+struct BundleReader<'a> {
+    tiles: &'a TileStore,
+    size: u64,
+    /// Appends whose payload is here.
+    payloads: &'a BTreeSet<u64>,
+    ours: bool,
+}
+
+/// What a bundle's file and its tile say. What cannot be read is shorter.
+struct BundlePart {
+    n: u64,
+    width: usize,
+    /// The bundle's file, if it could be read.
+    seen: Option<PathBuf>,
+    /// Hashes of the entries.
+    entries: Vec<Hash>,
+    /// Hashes in the tile.
+    tile: Vec<Hash>,
+    /// What the leaves say about themselves.
+    report: Report,
+    damaged: Vec<Trouble>,
+    /// Payloads that leaves name and that are not here, one for each append.
+    gone: Vec<Gone>,
+    prunes: PruneList,
+}
+
+impl BundleReader<'_> {
+    fn read(&self, n: u64) -> BundlePart {
+        let width = tile_width(0, n, self.size);
+        let tile = self.tiles.tile(0, n, width).unwrap_or_default();
+        let wanted = usize::try_from(width).expect("at most 256");
+        let mut part = BundlePart {
+            n,
+            width: wanted,
+            seen: None,
+            entries: Vec::new(),
+            tile,
+            report: Report::default(),
+            damaged: Vec::new(),
+            gone: Vec::new(),
+            prunes: PruneList::new(),
+        };
+        let exact = self.tiles.dir.join(bundle_path(n, width));
+        match self.tiles.read_either(|width| bundle_path(n, width), width) {
+            Err(error) => {
+                let outcome = if error.is_not_found() { Outcome::Refuted } else { Outcome::CouldNotCheck };
+                let (detail, entry) = (error.to_string(), Some(n * WIDTH));
+                part.damaged.push(Trouble { outcome, path: exact, detail, entry });
+            }
+            Ok((path, bytes)) => {
+                part.report.bytes = bytes.len() as u64;
+                self.entries(&bytes, &path, path == exact, &mut part);
+                part.seen = Some(path);
+            }
+        }
+        part
+    }
+
+    fn entries(&self, bytes: &[u8], path: &Path, exact: bool, part: &mut BundlePart) {
+        let (n, wanted) = (part.n, part.width);
+        let entries = split_prefix(bytes);
+        part.entries = entries.iter().take(wanted).map(|entry| leaf_hash(entry)).collect();
+        if split_bundle(bytes).is_none() || entries.len() < wanted || (exact && entries.len() > wanted) {
+            // Lengths that do not fit: the first entry whose hash is wrong is where it begins.
+            let wrong = part.entries.iter().zip(&part.tile).position(|(entry, hash)| entry != hash);
+            let at = wrong.unwrap_or(entries.len()).min(wanted - 1);
+            part.damaged.push(Trouble {
+                outcome: Outcome::Refuted,
+                path: path.to_owned(),
+                detail: format!("its lengths do not make {wanted} entries"),
+                entry: Some(n * WIDTH + at as u64),
+            });
+        }
+        if self.ours {
+            for (index, entry) in (n * WIDTH..).zip(entries.into_iter().take(wanted)) {
+                self.leaf(index, entry, part);
+            }
+        }
+    }
 
     /// What a leaf of ours says about itself.
-    fn leaf(&mut self, index: u64, leaf: &[u8], payloads: &BTreeSet<u64>) {
+    fn leaf(&self, index: u64, leaf: &[u8], part: &mut BundlePart) {
+        let report = &mut part.report;
         let n = index / WIDTH;
         let path = || bundle_path(n, WIDTH);
         let Some((stamp, body)) = split_leaf(leaf) else {
-            return self.report.refute(&path(), Some(index), "it is not a stamp and a body");
+            return report.refute(&path(), Some(index), "it is not a stamp and a body");
         };
         if stamp.index() != index {
-            self.report.refute(&path(), Some(index), format!("its stamp is that of entry {}", stamp.index()));
+            report.refute(&path(), Some(index), format!("its stamp is that of entry {}", stamp.index()));
         }
         if body == b"null" {
-            self.report.fillers += 1;
+            report.fillers += 1;
         }
         let members = members_in(body);
         if let Some(reference) = members.payload
-            && !payloads.contains(&stamp.append)
-            && self.gone.last().is_none_or(|gone| gone.append != stamp.append)
+            && !self.payloads.contains(&stamp.append)
+            && part.gone.last().is_none_or(|gone| gone.append != stamp.append)
         {
             let day = day_of(leaf).unwrap_or_default().to_owned();
-            self.gone.push(Gone { entry: index, append: stamp.append, class: reference.class, day });
+            part.gone.push(Gone { entry: index, append: stamp.append, class: reference.class, day });
         }
-        self.prunes.extend(members.pruned.map(|prune| (index, prune)));
+        part.prunes.extend(members.pruned.map(|prune| (index, prune)));
     }
-}
-
-/// Entries of a bundle as far as its lengths can be followed.
-fn prefix(mut bytes: &[u8]) -> Vec<&[u8]> {
-    let mut entries = Vec::new();
-    while let Some((len, rest)) = bytes.split_first_chunk::<2>() {
-        let Some((entry, rest)) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len))) else { break };
-        entries.push(entry);
-        bytes = rest;
-    }
-    entries
 }

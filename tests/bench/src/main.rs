@@ -1,0 +1,72 @@
+//! The goals of speed as ratios, each beside something measured in the same process and in the same run.
+//!
+//! `tests/bench/run [lines|events|index|verify …]`; without words all of them.
+
+mod events;
+mod index;
+mod lines;
+mod verify;
+
+use std::{
+    env,
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+fn main() {
+    let wanted: Vec<String> = env::args().skip(1).collect();
+    for (name, run) in [
+        ("lines", lines::run as fn()),
+        ("events", events::run as fn()),
+        ("index", index::run as fn()),
+        ("verify", verify::run as fn()),
+    ] {
+        if wanted.is_empty() || wanted.iter().any(|word| word == name) {
+            println!("\n{name}");
+            run();
+        }
+    }
+}
+
+/// A piece of work: its name, and what does it once.
+type Work<'a> = (&'a str, Box<dyn FnMut() + 'a>);
+
+/// The rates of works over the same bytes, and a ratio against the first of them.
+struct Table {
+    /// Bytes that each work reads once.
+    bytes: usize,
+    /// Lines, events or entries in them.
+    items: usize,
+    rounds: usize,
+}
+
+impl Table {
+    /// Runs the works in turn, as many times as there are rounds, and prints the median of each. Whatever else the
+    /// machine does disturbs all of them alike, and the median forgets the worst of it. `goal` is about the second.
+    fn print(&self, goal: Option<f64>, works: &mut [Work<'_>]) {
+        let mut times = vec![Vec::new(); works.len()];
+        for _ in 0..self.rounds {
+            for ((_, work), times) in works.iter_mut().zip(&mut times) {
+                let begun = Instant::now();
+                black_box(work());
+                times.push(begun.elapsed());
+            }
+        }
+        let medians: Vec<f64> = times.into_iter().map(median).collect();
+        for (n, ((name, _), time)) in works.iter().zip(&medians).enumerate() {
+            #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+            let (bytes, items) = (self.bytes as f64, self.items as f64);
+            print!("  {name:<52} {:>11.0}/s {:>8.3} GB/s", items / time, bytes / time / 1e9);
+            match goal.filter(|_| n == 1) {
+                _ if n == 0 => println!(),
+                Some(goal) => println!(" {:>7.2} x   goal {goal}", medians[0] / time),
+                None => println!(" {:>7.2} x", medians[0] / time),
+            }
+        }
+    }
+}
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times[times.len() / 2].as_secs_f64()
+}
