@@ -63,7 +63,7 @@ def parse_policy(text):
                 continue
             name = rest[0]
             if word == "log" and len(rest) < 3:
-                logs.append(parse_vkey(name))
+                logs.append(parse_vkey(name) + (None,))
             elif word == "quorum" and len(rest) == 1 and quorum is None:
                 quorum = (lambda who: True) if name == "none" else rules[name]
             elif word not in ("witness", "group") or name in rules or name == "none":
@@ -179,8 +179,7 @@ def check_tree(directory, size, root, visit):
             if content[:32 * len(part)] != b"".join(part) or len(content) not in (32 * len(part), 8192):
                 raise Refuted("%s: is not the tile of what lies below it" % path)
             checked[path] = content
-            if len(part) == 256:
-                above.append(root_of(part))
+            above += [root_of(part)] if len(part) == 256 else []
         edge = hashes[len(above) * 256:] + ([rest] if rest else [])
         hashes, level, rest = above, level + 1, root_of(edge) if edge else None
     if (rest or sha(b"")) != root:
@@ -196,8 +195,8 @@ def check_earlier(directory, checked):
             if now is not None and old is not None and not (now.startswith(old) or old.startswith(now)):
                 raise Refuted("%s: does not agree with the present tile" % path)
 
-def check_payloads(directory, wanted):
-    """`wanted`: entry -> commitment. Counts the payloads found in blocks."""
+def check_payloads(directory, wanted, pruned):
+    """`wanted`: entry -> (commitment, class, day); `pruned`: (entry, class, last day). Counts the payloads found in blocks."""
     found = set()
     for folder, _, names in os.walk(os.path.join(directory, "payload")):
         for path in (os.path.join(folder, name) for name in names if name.endswith(".blk")):
@@ -210,10 +209,12 @@ def check_payloads(directory, wanted):
                 raise Refuted("%s: cannot be unpacked" % path)
             for entry, offset, length in struct.iter_unpack("<QII", block[frame:-32]):
                 digest = hashlib.sha256(run.stdout[offset:offset + 32 + length]).hexdigest()
-                if wanted.get(entry, digest) != digest:
+                if wanted.get(entry, (digest,))[0] != digest:
                     raise Refuted("%s: not the payload that was named; first damaged entry %d" % (path, entry))
                 found.add(entry)
-    return "%d verified in blocks" % len(found & set(wanted))
+    gone = [(entry, *wanted[entry][1:]) for entry in set(wanted) - found]
+    count = sum(any(entry < by and of == cls and day <= last for by, of, last in pruned) for entry, cls, day in gone)
+    return "%d verified in blocks, %d pruned, %d elsewhere" % (len(wanted) - len(gone), count, len(gone) - count)
 
 def options(arguments, name):
     """The values of an option; it and they are taken out of the arguments."""
@@ -225,7 +226,7 @@ def main(arguments):
     given, policies = options(arguments, "--vkey"), options(arguments, "--policy")
     if len(arguments) != 1 or arguments[0].startswith("-") or len(policies) > 1:
         raise Unknown(__doc__)
-    directory, wanted, prefix = arguments[0], {}, []
+    directory, wanted, pruned, prefix = arguments[0], {}, [], []
     ours = os.path.exists(os.path.join(directory, "format"))
     # Read before the checkpoint, which therefore is not older.
     kept = read(directory, os.pardir, "published", "cosigned") if ours and policies else None
@@ -246,11 +247,14 @@ def main(arguments):
             stamp, body = (json.loads(line) for line in entry.split(b"\n", 1))
             if stamp["append"] + stamp["part"][0] - 1 != index:
                 raise Refuted("an entry's stamp is another one's; first damaged entry %d" % index)
-            if isinstance(body, dict) and isinstance(body.get("payload"), dict):
-                wanted[stamp["append"]] = body["payload"].get("commit")
+            payload, prune = (body.get(name) if isinstance(body, dict) else 0 for name in ("payload", "pruned"))
+            if isinstance(payload, dict):
+                wanted[stamp["append"]] = payload.get("commit"), payload.get("class"), stamp["recorded_at"][:10]
+            if isinstance(prune, dict):
+                pruned.append((index, prune["class"], prune["through"]))
 
     check_earlier(directory, check_tree(directory, size, root, visit))
-    payloads = check_payloads(directory, wanted) if shutil.which("zstd") else "not checked: no zstd program"
+    payloads = check_payloads(directory, wanted, pruned) if shutil.which("zstd") else "not checked: no zstd program"
     if (root_of(prefix) if prefix else sha(b"")) != cosigned[2]:
         raise Refuted("published/cosigned: the log here had another root at size %d" % cosigned[1])
     found = [(size, cosigned_by(note, witnesses))] + ([(cosigned[1], cosigned_by(kept, witnesses))] if kept else [])

@@ -173,6 +173,7 @@ fn number(appends: Vec<Append>) -> Vec<Entry> {
                 submitter: Submitter::Local,
                 place: draft.place,
                 payload: None,
+                pruned: None,
                 redacted: Vec::new(),
                 cut: draft.cut,
                 fact: draft.fact,

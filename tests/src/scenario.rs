@@ -188,6 +188,7 @@ fn entry(line: &str, index: u64) -> Result<Entry, String> {
             },
             place,
             payload: None,
+            pruned: None,
             redacted: Vec::new(),
             cut: Vec::new(),
             fact,

@@ -29,6 +29,7 @@ fn entry(index: u64, kind: SourceKind, at: Time, fact: Fact) -> Entry {
             submitter: Submitter::Local,
             place: Some(Place::Post { post: "p".into(), line: index }),
             payload: None,
+            pruned: None,
             redacted: Vec::new(),
             cut: Vec::new(),
             fact,

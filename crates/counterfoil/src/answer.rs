@@ -21,6 +21,7 @@ use crate::{
     people::People,
     problem::Problem,
     publish::outside::{Outside, Place, Witnessing},
+    selfcheck,
     sources::Coverage,
 };
 
@@ -185,6 +186,21 @@ pub struct EntryAnswer {
     pub through: Through,
 }
 
+/// Whether an entry has a payload, and where it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PayloadIs {
+    /// The entry's append came without one.
+    #[default]
+    None,
+    /// It is here.
+    Kept,
+    /// It was removed when its time was over, as an entry says.
+    Pruned,
+    /// It should be here and is not, or cannot be read: damage.
+    Missing,
+}
+
 /// An entry in full.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EntryShown {
@@ -196,6 +212,12 @@ pub struct EntryShown {
     pub body: serde_json::Value,
     /// RFC 6962 leaf hash, hex.
     pub leaf_hash: String,
+    /// Whether there is a payload and where it is: `none` (the entry names none), `kept`, `pruned` or `missing` (damage).
+    #[serde(default)]
+    pub payload_is: PayloadIs,
+    /// The entry that says that the payload was pruned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned_by: Option<u64>,
     /// The payload as text, when it is kept and is text of at most 64 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
@@ -210,6 +232,9 @@ pub struct DoctorAnswer {
     pub sealed: u64,
     /// The log's name.
     pub origin: String,
+    /// How far the self-check is; absent when none was made yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selfcheck: Option<selfcheck::State>,
     /// Free bytes on the ledger's disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_bytes: Option<u64>,

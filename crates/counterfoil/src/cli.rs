@@ -39,6 +39,8 @@ pub enum Command {
     Verify(Verify),
     /// Print the latest signed checkpoint, to keep somewhere else.
     Checkpoint(DataOnly),
+    /// Show which raw input has outlived its time, and what stays; `--apply` removes it.
+    Retention(Retention),
     /// Copy a ledger, also while it is being served, or add to an earlier copy what is new; then verify the copy.
     Backup(Backup),
     /// Put a backup where there is no ledger, and verify it. It has no signing key: see `ledger accept-rollback`.
@@ -260,6 +262,20 @@ pub struct Verify {
     /// Public key (vkey, or a file that holds it) [default: the policy's, or the ledger's own].
     #[arg(long, value_name = "VKEY")]
     pub vkey: Option<String>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// `retention`.
+#[derive(Debug, Args)]
+pub struct Retention {
+    /// Remove it. Without this nothing is changed. A server does it by itself; this is for a folder that nobody serves.
+    #[arg(long)]
+    pub apply: bool,
+    /// Where the data are.
+    #[command(flatten)]
+    pub data: DataOnly,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,

@@ -18,7 +18,7 @@ use crate::{
     config::{self, Flags, Loaded},
     demo, explain, feed,
     intake::now,
-    lines, render, serve, upkeep,
+    lines, own, render, retention, serve, upkeep,
 };
 
 /// Runs a command. Exit codes: 0 done, 1 refuted (`verify`), 2 could not.
@@ -34,6 +34,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Import(args) => import(args)?,
         Command::Verify(args) => return verify(&args),
         Command::Checkpoint(args) => checkpoint(args)?,
+        Command::Retention(args) => retain(args)?,
         Command::Backup(args) => return backup(args),
         Command::Restore(args) => return restore(args),
         Command::Init(args) => init(args)?,
@@ -193,6 +194,32 @@ fn import(args: cli::Import) -> Result<()> {
         sum.entries
     );
     Ok(())
+}
+
+fn retain(args: cli::Retention) -> Result<()> {
+    let config = loaded(args.data)?.config;
+    let plan = if args.apply {
+        let mut of = serve::ledger_config(&config);
+        // Nobody sends anything meanwhile: only a person waits.
+        of.limits.sync_every_ms = 200;
+        let opened = match ledger::Ledger::open(&of) {
+            Err(ledger::Error::Locked { .. }) => bail!(retention::left_to_server(&config.data)),
+            other => other.with_context(|| format!("open the ledger in {}", config.data.display()))?,
+        };
+        // What recovery has to tell belongs on the record before anything goes.
+        for notice in opened.notices.try_iter() {
+            opened
+                .ledger
+                .append_wait(ledger::Append::one(ledger::Lane::Own, own::notice_body(&notice)))
+                .context("write what the ledger tells")?;
+        }
+        let plan = retention::apply(&config.retention, &opened.ledger, now(), &|| true)?;
+        opened.ledger.close().context("close the ledger")?;
+        plan
+    } else {
+        retention::dry_run(&config.retention, &config.data, now())?
+    };
+    print(args.output, &plan, &plan.classes, retention::text)
 }
 
 fn init(args: cli::Init) -> Result<()> {

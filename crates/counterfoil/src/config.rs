@@ -5,6 +5,7 @@
 //! read as [`Config`], so that `counterfoil config check` can say for each value where it came from. This is the only
 //! module that reads the environment.
 
+pub mod keep;
 pub mod publish;
 
 use std::{
@@ -19,6 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use keep::{Retention, SelfCheck};
 use publish::{Publish, Timestamp, Witness};
 
 /// Everything that can be configured.
@@ -42,6 +44,10 @@ pub struct Config {
     pub api: Api,
     /// Folding and indexing.
     pub derive: Derive,
+    /// How long the raw input behind entries is kept; entries stay for ever.
+    pub retention: Retention,
+    /// Reading old entries and payloads again, to see damage before somebody needs them.
+    pub selfcheck: SelfCheck,
     /// Witnesses of the ledger.
     pub witness: Witness,
     /// Places that keep checkpoints.
@@ -65,6 +71,8 @@ impl Default for Config {
             intake: Intake::default(),
             api: Api::default(),
             derive: Derive::default(),
+            retention: Retention::default(),
+            selfcheck: SelfCheck::default(),
             witness: Witness::default(),
             publish: Publish::default(),
             timestamp: Timestamp::default(),
@@ -374,6 +382,12 @@ const SETTINGS: &[&str] = &[
     "derive.commit_ms",
     "derive.snapshot_entries",
     "derive.index_memory_bytes",
+    "retention.events.keep_days",
+    "retention.events.hold",
+    "retention.lines.keep_days",
+    "retention.lines.hold",
+    "selfcheck.bytes_per_second",
+    "selfcheck.round_seconds",
     "witness.policy",
     "witness.every_seconds",
     "witness.alert_after_seconds",
@@ -416,9 +430,7 @@ fn overlay(under: &mut Table, over: Table) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {
             (Some(Value::Table(inner)), Value::Table(table)) => overlay(inner, table),
-            (_, value) => {
-                under.insert(key, value);
-            }
+            (_, value) => drop(under.insert(key, value)),
         }
     }
 }
@@ -439,6 +451,8 @@ fn set(table: &mut Table, dotted: &str, value: Value) {
 impl Config {
     /// What types cannot say.
     fn check(&self) -> Result<()> {
+        self.retention.check()?;
+        publish::check(&self.witness, &self.publish, &self.timestamp)?;
         let mut seen = BTreeMap::new();
         for source in &self.source {
             source.kind()?;
@@ -466,7 +480,7 @@ impl Config {
                 self.intake.memory_bytes
             );
         }
-        publish::check(&self.witness, &self.publish, &self.timestamp)
+        Ok(())
     }
 
     /// Path of `head`.

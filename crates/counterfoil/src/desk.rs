@@ -182,6 +182,7 @@ fn append(lane: Lane, arrival: Arrival) -> Result<Append> {
             submitter: submitter.clone(),
             place: draft.place,
             payload: reference.take(),
+            pruned: None,
             redacted: redacted.take().unwrap_or_default(),
             cut: draft.cut,
             fact: draft.fact,

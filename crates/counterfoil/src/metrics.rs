@@ -56,6 +56,16 @@ pub struct Metrics {
     pub records: Counter,
     /// Trouble of the derived part (index, snapshot, people table), by reason.
     pub derived_trouble: Family<Reason, Counter>,
+    /// Payloads removed by retention.
+    pub pruned: Counter,
+    /// Bytes that the self-check has read.
+    pub selfcheck_bytes: Counter,
+    /// Entries that the self-check has proved.
+    pub selfcheck_entries: Counter,
+    /// Rounds of the self-check that have ended.
+    pub selfcheck_rounds: Counter,
+    /// Things that the self-check has found damaged, in every round again.
+    pub selfcheck_damaged: Counter,
     /// Queries answered.
     pub queries: Counter,
     /// Seconds per query.
@@ -87,6 +97,11 @@ impl Default for Metrics {
             evicted: Gauge::default(),
             records: Counter::default(),
             derived_trouble: Family::default(),
+            pruned: Counter::default(),
+            selfcheck_bytes: Counter::default(),
+            selfcheck_entries: Counter::default(),
+            selfcheck_rounds: Counter::default(),
+            selfcheck_damaged: Counter::default(),
             queries: Counter::default(),
             query_seconds: Histogram::new(SECONDS),
             published_entries: Family::default(),
@@ -124,6 +139,15 @@ impl Metrics {
             "Trouble of the derived part, by reason",
             self.derived_trouble.clone(),
         );
+        r.register("counterfoil_payloads_pruned", "Payloads removed by retention", self.pruned.clone());
+        let text = "Bytes read again by the self-check";
+        r.register("counterfoil_selfcheck_bytes", text, self.selfcheck_bytes.clone());
+        let text = "Entries proved by the self-check";
+        r.register("counterfoil_selfcheck_entries", text, self.selfcheck_entries.clone());
+        let text = "Rounds of the self-check that have ended";
+        r.register("counterfoil_selfcheck_rounds", text, self.selfcheck_rounds.clone());
+        let text = "Things that the self-check found damaged";
+        r.register("counterfoil_selfcheck_damaged", text, self.selfcheck_damaged.clone());
         r.register("counterfoil_queries", "Queries answered", self.queries.clone());
         r.register("counterfoil_query_duration_seconds", "Time per query", self.query_seconds.clone());
         r.register(

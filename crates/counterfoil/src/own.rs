@@ -7,9 +7,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use ingest::Draft;
-use ledger::{Append, AppendError, Busy, Lane, Ledger, Notice};
+use ledger::{Append, AppendError, Busy, Lane, Ledger, Notice, PayloadDay, Prune};
 use model::{
-    Body, Fact, SourceId, Time,
+    Body, Fact, SourceId, Time, entry,
     identity::{DEFAULT_CLUSTER, Declared, SourceKind, Submitter},
     own::{Clock, Gap, Heartbeat, LedgerNote, Watermark},
 };
@@ -103,6 +103,11 @@ pub fn notice(desk: &Desk, notice: &Notice, stop: &AtomicBool) {
     }
 }
 
+/// An entry of the ledger about itself.
+pub fn note(desk: &Desk, what: &str, detail: String) {
+    keep(desk, vec![Fact::Ledger(LedgerNote { what: what.to_owned(), detail })]);
+}
+
 /// The fact of a notice.
 fn fact(notice: &Notice) -> Fact {
     let time = |at: &chrono::DateTime<chrono::Utc>| Time(at.timestamp_nanos_opt().unwrap_or_default());
@@ -183,7 +188,31 @@ pub fn notice_body(notice: &Notice) -> Vec<u8> {
     body(fact(notice))
 }
 
+/// The body of the entry that a pruning begins with: the ledger reads `pruned`, people the rest.
+pub fn prune_body(prune: &Prune, days: &[PayloadDay]) -> Vec<u8> {
+    let sum = |of: fn(&PayloadDay) -> u64| days.iter().map(of).sum::<u64>();
+    let (first, last) = (days.iter().filter_map(|d| d.first).min(), days.iter().filter_map(|d| d.last).max());
+    let fact = Fact::Ledger(LedgerNote {
+        what: "pruned".into(),
+        detail: format!(
+            "{} payloads ({} bytes) of class {}, recorded up to {}, of appends #{} to #{}; their entries stay",
+            sum(|day| day.payloads),
+            sum(|day| day.bytes),
+            prune.class,
+            prune.through,
+            first.unwrap_or_default(),
+            last.unwrap_or_default()
+        ),
+    });
+    let Prune { class, through } = prune.clone();
+    body_with(fact, Some(entry::Pruned { class, through }))
+}
+
 fn body(fact: Fact) -> Vec<u8> {
+    body_with(fact, None)
+}
+
+fn body_with(fact: Fact, pruned: Option<entry::Pruned>) -> Vec<u8> {
     let body = Body {
         v: Body::VERSION,
         source: source(),
@@ -193,6 +222,7 @@ fn body(fact: Fact) -> Vec<u8> {
         submitter: Submitter::Counterfoil,
         place: None,
         payload: None,
+        pruned,
         redacted: Vec::new(),
         cut: Vec::new(),
         fact,

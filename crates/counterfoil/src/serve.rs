@@ -12,6 +12,7 @@
 
 pub mod listener;
 pub mod room;
+mod rounds;
 
 use std::{
     fs,
@@ -48,6 +49,7 @@ use crate::{
     own,
     people::People,
     publish::{Publisher, outside::Outside},
+    selfcheck::Checker,
     telemetry,
 };
 use listener::Limits;
@@ -218,6 +220,7 @@ impl Workers {
     fn end(self) -> Result<()> {
         self.stop.store(true, Ordering::Release);
         for thread in self.inputs {
+            thread.thread().unpark(); // those that wait for their next time
             let _ = thread.join(); // a panic has been logged by its hook
         }
         own::heartbeat(&self.desk, &self.life, own::Phase::Last);
@@ -290,6 +293,15 @@ async fn open(
         let (desk, stop) = (Arc::clone(desk), Arc::clone(&stop));
         move || notices(&desk, &opened.notices, &stop)
     })?];
+    inputs.push(spawn("retention", {
+        let (config, desk, ledger, stop) = (config.clone(), Arc::clone(desk), Arc::clone(&ledger), Arc::clone(&stop));
+        move || rounds::retain(&config, &desk.metrics, &ledger, &stop)
+    })?);
+    if config.selfcheck.bytes_per_second > 0 {
+        let checker = Checker::new(&config.data, &config.selfcheck, Arc::clone(desk), Arc::clone(&ledger));
+        let (desk, stop) = (Arc::clone(desk), Arc::clone(&stop));
+        inputs.push(spawn("selfcheck", move || rounds::selfcheck(checker, &desk.metrics, &stop))?);
+    }
     let positions = ledger.positions();
     let files = config.source.iter().map(|s| Follower::new(s, &positions)).collect::<Result<Vec<_>>>()?;
     if !files.is_empty() {
@@ -390,11 +402,16 @@ fn notices(desk: &Arc<Desk>, notices: &Receiver<Notice>, stop: &AtomicBool) {
 /// Nice value of the derived work: intake goes first when processors are short.
 const BEHIND_INTAKE: i32 = 19;
 
+/// Lowers the priority of this thread. On Linux a priority belongs to the thread. Refused (a container may forbid it), the
+/// work is done all the same.
+fn behind_intake() {
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), BEHIND_INTAKE);
+}
+
 /// Keeps the derived world going. After trouble (a full disk, a damaged index) it is opened again from its last
 /// snapshot; meanwhile searches answer 503 and intake does not notice.
 fn derive(config: &Config, ledger: &Ledger, log: &Log, api: &Api, metrics: &Arc<Metrics>, closed: &AtomicBool) {
-    // On Linux a priority belongs to the thread. Refused (a container may forbid it), the work is done all the same.
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), BEHIND_INTAKE);
+    behind_intake();
     loop {
         let following = || -> Result<()> {
             let mut derived = Derived::open(&config.data, log, config.derive.index_memory_bytes, Arc::clone(metrics))?;

@@ -1,6 +1,7 @@
 //! `counterfoil verify`: the ledger's own report, printed for people or machines.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -30,8 +31,10 @@ pub struct Verified {
     pub verified: u64,
     /// Payloads that fit their commitment.
     pub payloads: u64,
-    /// Payloads that an entry says were pruned.
-    pub pruned: u64,
+    /// Payloads that are gone as an entry under the checkpoint says: how many, by that entry.
+    pub pruned: BTreeMap<u64, u64>,
+    /// Payloads that are gone and that no such entry speaks about: damage.
+    pub missing: u64,
     /// Entries that no checkpoint covers yet.
     pub unsealed: u64,
     /// Entries that are not as they were signed.
@@ -80,7 +83,8 @@ impl Verified {
             }),
             verified: report.verified,
             payloads: report.payloads,
-            pruned: report.pruned,
+            pruned: report.pruned.clone(),
+            missing: report.missing,
             unsealed: report.unsealed,
             damaged: report.damaged,
             first_damaged: report.first_damaged(),

@@ -18,6 +18,7 @@ use crate::merkle::verify_consistency;
 use crate::note::Checkpoint;
 use crate::payload::{Block, OpenBlock, block_first, block_path};
 use crate::proof::consistency;
+use crate::prune::{Prune, PruneList, list_text, prune_in, read_list};
 use crate::tiles::{TileStore, WIDTH, bundle_path, push_entry, tile_path};
 use crate::{Config, Disk};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,7 +47,8 @@ pub struct Backup {
 /// Those of reading and writing. [`Error::NotABackup`] if `to` holds a ledger that signs, or a backup that this log is
 /// no continuation of. [`Error::Locked`] while another backup writes there.
 pub fn backup(config: &Config, to: &Path, beside: &[&str], mut progress: impl FnMut(u64)) -> Result<Backup, Error> {
-    /// A process that opens the log meanwhile removes partial tiles of older checkpoints.
+    /// A process that opens the log meanwhile removes partial tiles of older checkpoints; one that prunes, payloads that only
+    /// an entry after the checkpoint says were pruned.
     const TRIES: usize = 3;
     let from = config.folder();
     let target = to;
@@ -59,12 +61,14 @@ pub fn backup(config: &Config, to: &Path, beside: &[&str], mut progress: impl Fn
     let mut once = || copy(&from, &to, &beside, &mut progress);
     let mut result = once();
     for _ in 1..TRIES {
-        if !result.as_ref().is_err_and(Error::is_not_found) {
-            break;
+        match &result {
+            Err(error) if error.is_not_found() => {}
+            Ok((_, true)) => {}
+            _ => break,
         }
         result = once();
     }
-    result
+    result.map(|(backup, _)| backup)
 }
 
 /// A ledger that signs must not be overwritten.
@@ -92,12 +96,13 @@ pub(crate) fn copy_beside(disk: &Disk, from: &Path, to: &Path, names: &[&str]) -
     Ok(())
 }
 
+/// Gives the backup, and whether the log knows of prunings that the checkpoint does not cover.
 fn copy(
     from: &Folder,
     to: &Folder,
     beside: &dyn Fn() -> Result<(), Error>,
     progress: &mut dyn FnMut(u64),
-) -> Result<Backup, Error> {
+) -> Result<(Backup, bool), Error> {
     let (stored, mut positions) = read_positions(from)?;
     let note = small(from, "checkpoint")?;
     let (origin, list) = (from.origin()?, KeyList::read(from)?);
@@ -111,12 +116,22 @@ fn copy(
     // Not before it is known that the folder is for this log.
     beside()?;
     let result = Backup { checkpoint: now, copied: 0, bytes: 0, there: 0, damaged: Vec::new() };
-    let mut copier = Copier { disk: &from.disk, from, to, tiles, progress, pending: BTreeSet::new(), result };
+    let mut copier = Copier {
+        disk: &from.disk,
+        from,
+        to,
+        tiles,
+        progress,
+        pending: BTreeSet::new(),
+        prunes: BTreeMap::new(),
+        result,
+    };
     copier.journal(stored, &mut positions)?;
     for name in ["origin", "keys/vkeys", "format"] {
         copier.put(&to.path(name), small(from, name)?.as_bytes())?;
     }
     copier.blocks()?;
+    let later = copier.pruned()?;
     copier.tree()?;
     if segments(&to.disk, &to.journal())?.is_empty() {
         // Nothing is in it; a ledger without any segment is not complete.
@@ -137,7 +152,7 @@ fn copy(
     if let Some(before) = before {
         remove_partials(to, before.size, result.checkpoint.size)?;
     }
-    Ok(result)
+    Ok((result, later))
 }
 
 /// A file that every ledger has.
@@ -179,6 +194,8 @@ struct Copier<'a> {
     progress: &'a mut dyn FnMut(u64),
     /// Files that are written and have no name yet.
     pending: BTreeSet<PathBuf>,
+    /// Pruning entries that the journal has, which `pruned` need not list yet.
+    prunes: BTreeMap<u64, Prune>,
     result: Backup,
 }
 
@@ -246,6 +263,8 @@ impl Copier<'_> {
         positions: &mut Positions,
     ) -> Result<(), Error> {
         let wanted = stored..self.size();
+        let leaves = (group.first..).zip(group.leaves()).filter(|(index, _)| *index < self.result.checkpoint.size);
+        self.prunes.extend(leaves.filter_map(|(index, leaf)| Some((index, prune_in(leaf)?))));
         for append in group.appends.iter().filter(|append| wanted.contains(&append.first)) {
             if let Some(position) = &append.position {
                 positions.insert(position.source.clone(), position.position.clone());
@@ -291,6 +310,19 @@ impl Copier<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The pruning entries of the backup's tree, read after the blocks: what was pruned until then is listed by now. Gives
+    /// whether there are later ones.
+    fn pruned(&mut self) -> Result<bool, Error> {
+        let (early, late): (PruneList, PruneList) =
+            read_list(self.from)?.into_iter().partition(|(by, _)| *by < self.size());
+        self.prunes.extend(early);
+        let list: PruneList = std::mem::take(&mut self.prunes).into_iter().collect();
+        if !list.is_empty() {
+            self.put(&self.to.path("pruned"), list_text(&list).as_bytes())?;
+        }
+        Ok(!late.is_empty())
     }
 
     /// Adds to a block of the backup what it has not got. Entries from the backup's size on are another day's: after a rollback

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::group::Group;
 use crate::leaf::day_of;
 use crate::payload::{Block, OpenBlock, block_first, block_path};
+use crate::prune::{Prune, PruneList, covering};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,15 +20,35 @@ struct State {
     closed: VecDeque<(Key, Arc<OpenBlock>)>,
 }
 
-/// All payloads that are not in a block's file yet. The sealer fills it, readers look into it.
+/// All payloads that are not in a block's file yet, and the entries that say which were pruned. The sealer fills it, readers
+/// look into it.
 #[derive(Default)]
 pub(crate) struct Blocks {
     state: Mutex<State>,
+    prunes: Mutex<PruneList>,
 }
 
 impl Blocks {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Pruning entries that the sealer has taken in, in order, sealed or not.
+    pub(crate) fn prunes(&self) -> PruneList {
+        self.prunes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The entry in a checkpoint of so many entries that says that this payload was pruned.
+    pub(crate) fn pruned_by(&self, sealed: u64, class: &str, day: &str, append: u64) -> Option<u64> {
+        covering(&self.prunes.lock().unwrap_or_else(PoisonError::into_inner), sealed, class, day, append)
+    }
+
+    pub(crate) fn set_prunes(&self, list: PruneList) {
+        *self.prunes.lock().unwrap_or_else(PoisonError::into_inner) = list;
+    }
+
+    pub(crate) fn add_prune(&self, by: u64, prune: Prune) {
+        self.prunes.lock().unwrap_or_else(PoisonError::into_inner).push((by, prune));
     }
 
     pub(crate) fn push(&self, class: &str, day: &str, entry: u64, salted: &[u8]) {
@@ -119,7 +140,8 @@ pub(crate) fn find_on_disk(
     let candidates = names.iter().rev().filter_map(|name| block_first(name)).filter(|first| *first <= entry);
     for first in candidates.take(OVERLAP) {
         let path = dir.join(block_path(class, day, first));
-        let bytes = disk.read(&path)?;
+        // A file that vanishes was pruned.
+        let Some(bytes) = disk.read_if_there(&path)? else { continue };
         let block = Block::decode(&bytes).map_err(|detail| Error::damaged(&path, detail))?;
         if let Some(payload) = block.find(entry) {
             return Ok(Some(payload.to_vec()));

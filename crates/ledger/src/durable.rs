@@ -103,6 +103,27 @@ impl Disk {
         .map_err(Error::io("read", path))
     }
 
+    /// Length of the file, and its last `count` bytes, or all if it is shorter.
+    pub(crate) fn read_end(&self, path: &Path, count: usize) -> Result<(u64, Vec<u8>), Error> {
+        let tail = || match self {
+            Self::Real => {
+                let file = File::open(path)?;
+                let len = file.metadata()?.len();
+                let mut bytes = vec![0; count.min(usize::try_from(len).unwrap_or(usize::MAX))];
+                let from = len - bytes.len() as u64;
+                file.read_exact_at(&mut bytes, from)?;
+                Ok((len, bytes))
+            }
+            Self::Simulated(sim) => {
+                let mut bytes = sim.read(path)?;
+                let len = bytes.len();
+                bytes.drain(..len.saturating_sub(count));
+                Ok((len as u64, bytes))
+            }
+        };
+        tail().map_err(Error::io("read", path))
+    }
+
     /// The file, or none if there is no such file.
     pub(crate) fn read_if_there(&self, path: &Path) -> Result<Option<Vec<u8>>, Error> {
         match self.read(path) {
@@ -223,14 +244,15 @@ impl Disk {
             Self::Real => {
                 let mut options = OpenOptions::new();
                 let options = options.write(true).create(true).truncate(true).mode(mode);
-                let mut file = match options.open(tmp) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut opened = options.open(tmp);
+                // Twice: an empty folder can be removed (pruning) just after it was found or made.
+                for _ in 0..2 {
+                    if opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
                         self.make_dirs(parent(tmp))?;
-                        options.open(tmp)
+                        opened = options.open(tmp);
                     }
-                    other => other,
                 }
-                .map_err(Error::io("create", tmp))?;
+                let mut file = opened.map_err(Error::io("create", tmp))?;
                 file.write_all(bytes).map_err(Error::io("write", tmp))?;
                 if sync { file.sync_all().map_err(Self::sync_failed(tmp)) } else { Ok(()) }
             }
@@ -293,6 +315,20 @@ impl Disk {
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
             _ => Ok(()),
+        }
+    }
+
+    /// Removes a folder if nothing is in it.
+    pub(crate) fn remove_empty_dir(&self, dir: &Path) -> Result<(), Error> {
+        match self {
+            Self::Real => match fs::remove_dir(dir) {
+                Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                    Err(Error::io("remove", dir)(error))
+                }
+                _ => Ok(()),
+            },
+            // Folders are implied by the files in them.
+            Self::Simulated(_) => Ok(()),
         }
     }
 

@@ -177,6 +177,24 @@ pub enum Error {
         /// First entry of the append that carried it.
         index: u64,
     },
+    /// The payload was pruned, as an entry says.
+    #[error("the payload of entry {index} was pruned, as entry {by} says")]
+    PayloadPruned {
+        /// First entry of the append that carried it.
+        index: u64,
+        /// The entry that says so.
+        by: u64,
+    },
+    /// A pruning whose body does not say what is to be pruned.
+    #[error(
+        "the entry that should name the pruning of class `{class}` through {through} does not: its member `pruned` is missing or another one"
+    )]
+    PruneUnnamed {
+        /// Retention class.
+        class: String,
+        /// Last day.
+        through: String,
+    },
     /// The ledger has stopped after a fatal error; only opening it again helps.
     #[error("the ledger has stopped: {reason}")]
     Failed {

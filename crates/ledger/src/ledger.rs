@@ -254,6 +254,7 @@ impl Ledger {
             committed: tail.size,
             sealed: head.checkpoint.size,
             synced: head.synced,
+            stored: head.stored,
             note: head.note.as_str().into(),
             writer_done: false,
             failed: false,

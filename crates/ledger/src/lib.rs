@@ -7,6 +7,7 @@
 //! `blocks`), and at least once a second signs a checkpoint (`seal`, `note`) after it has put it into the small trusted file
 //! (`head`). The keeper's thread makes the next journal segment ahead and watches the space on disk (`keeper`).
 //!
+//! Payloads whose time is over are pruned (`prune`). What was written is read again, round by round (`recheck`).
 //! After a crash only the tail is read again (`recover`); if what was signed last is lost, [`accept_rollback`] keeps what is
 //! there and goes on under a new name (`salvage`). Keys and the folder's version change while nobody else has it open
 //! (`change`). It is copied while it is in use (`backup`, `restore`). What others say about a checkpoint is read and checked, not
@@ -39,7 +40,9 @@ mod notice;
 mod payload;
 mod policy;
 mod proof;
+mod prune;
 mod read;
+mod recheck;
 mod recover;
 mod restore;
 mod salvage;
@@ -66,7 +69,9 @@ pub use notice::Notice;
 pub use payload::{Payload, PayloadRef, reference_in};
 pub use policy::{Cosigned, Policy, Witness};
 pub use proof::verify_tlog_proof;
+pub use prune::{PayloadDay, Prune, Pruned};
 pub use read::Reader;
+pub use recheck::{Damage, Rechecked, Round};
 pub use restore::{SameLog, restore};
 pub use salvage::accept_rollback;
 pub use shared::{Done, Lane, Receipt, SpaceLevel};

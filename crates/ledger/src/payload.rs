@@ -1,7 +1,9 @@
 //! Payloads: the salted commitment that stands in a leaf, and the blocks that hold the bytes (docs/formats/payload.md).
 
+use crate::durable::Disk;
 use crate::error::Error;
 use crate::merkle::Hash;
+use crate::prune::Prune;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -49,7 +51,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     text
 }
 
-fn check_word(word: &str) -> Result<(), Error> {
+pub(crate) fn check_word(word: &str) -> Result<(), Error> {
     let good = (1..=32).contains(&word.len())
         && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if good { Ok(()) } else { Err(Error::BadWord { word: word.to_owned() }) }
@@ -98,15 +100,30 @@ pub(crate) fn random(bytes: &mut [u8]) -> Result<(), Error> {
 
 /// The payload reference in a body: its top-level member `payload`. None if there is none of this form.
 pub fn reference_in(body: &[u8]) -> Option<PayloadRef> {
-    #[derive(Deserialize)]
+    members_in(body).payload
+}
+
+/// What the ledger itself reads in a body.
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    pub(crate) payload: Option<PayloadRef>,
+    pub(crate) pruned: Option<Prune>,
+}
+
+/// The top-level members `payload` and `pruned` of a body, each if it is there and of the form.
+pub(crate) fn members_in(body: &[u8]) -> Members {
+    #[derive(Default, Deserialize)]
     struct Probe<'a> {
         #[serde(borrow, default)]
         payload: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        pruned: Option<&'a RawValue>,
     }
-    let reference: PayloadRef =
-        serde_json::from_str(serde_json::from_slice::<Probe<'_>>(body).ok()?.payload?.get()).ok()?;
+    let probe: Probe<'_> = serde_json::from_slice(body).unwrap_or_default();
+    let payload = probe.payload.and_then(|raw| serde_json::from_str::<PayloadRef>(raw.get()).ok());
+    let pruned = probe.pruned.and_then(|raw| serde_json::from_str::<Prune>(raw.get()).ok());
     // A class becomes a path, so what is no class is no reference.
-    check_word(&reference.class).ok().map(|()| reference)
+    Members { payload: payload.filter(|of| check_word(&of.class).is_ok()), pruned: pruned.filter(Prune::is_sound) }
 }
 
 /// Commitment of salt and bytes that lie together.
@@ -131,7 +148,8 @@ pub(crate) struct BlockRow {
     /// First entry of the append.
     pub(crate) entry: u64,
     offset: u32,
-    len: u32,
+    /// Length of the payload without its salt.
+    pub(crate) len: u32,
 }
 
 /// A block that is still being filled.
@@ -190,6 +208,64 @@ impl OpenBlock {
     }
 }
 
+/// The last bytes of a block's file.
+struct Trailer {
+    frame_len: usize,
+    plain_len: usize,
+    count: usize,
+    frame_crc: u32,
+    footer_crc: u32,
+}
+
+impl Trailer {
+    fn read(bytes: &[u8; TRAILER]) -> Result<Self, &'static str> {
+        let number = |i: usize| u32::from_le_bytes(bytes[4 * i..4 * i + 4].try_into().expect("4 bytes"));
+        if &bytes[24..] != MAGIC {
+            return Err("not a payload block");
+        }
+        if crc32c::crc32c(&bytes[..20]) != number(5) {
+            return Err("the CRC of the trailer is wrong");
+        }
+        let size = |i| number(i) as usize;
+        Ok(Self { frame_len: size(0), plain_len: size(1), count: size(2), frame_crc: number(3), footer_crc: number(4) })
+    }
+
+    fn rows(&self, footer: &[u8]) -> Result<Vec<BlockRow>, &'static str> {
+        if crc32c::crc32c(footer) != self.footer_crc {
+            return Err("the CRC of its footer is wrong");
+        }
+        let rows: Vec<BlockRow> = footer
+            .chunks_exact(FOOTER_ROW)
+            .map(|row| BlockRow {
+                entry: u64::from_le_bytes(row[..8].try_into().expect("8 bytes")),
+                offset: u32::from_le_bytes(row[8..12].try_into().expect("4 bytes")),
+                len: u32::from_le_bytes(row[12..].try_into().expect("4 bytes")),
+            })
+            .collect();
+        let inside = |row: &BlockRow| row.offset as usize + SALT + row.len as usize <= self.plain_len;
+        if !rows.iter().all(inside) || !rows.is_sorted_by(|a, b| a.entry < b.entry) {
+            return Err("its footer is not in order");
+        }
+        Ok(rows)
+    }
+}
+
+/// Length of a block's file and the rows of its footer, without reading the payloads; no rows if it is damaged.
+pub(crate) fn read_rows(disk: &Disk, path: &Path) -> Result<(u64, Option<Vec<BlockRow>>), Error> {
+    // Mostly enough for the whole footer: payloads of less than 4 KiB on average would need more.
+    let (len, mut end) = disk.read_end(path, 256 * FOOTER_ROW + TRAILER)?;
+    let Some(Ok(trailer)) = end.last_chunk::<TRAILER>().map(Trailer::read) else { return Ok((len, None)) };
+    let footer_len = trailer.count * FOOTER_ROW;
+    if len != (trailer.frame_len + footer_len + TRAILER) as u64 {
+        return Ok((len, None));
+    }
+    if end.len() < footer_len + TRAILER {
+        end = disk.read_end(path, footer_len + TRAILER)?.1;
+    }
+    let footer = end.len().checked_sub(footer_len + TRAILER).and_then(|from| end.get(from..end.len() - TRAILER));
+    Ok((len, footer.and_then(|footer| trailer.rows(footer).ok())))
+}
+
 /// A block read from its file, checked and unpacked.
 #[derive(Debug)]
 pub(crate) struct Block {
@@ -201,36 +277,19 @@ impl Block {
     /// Reads the bytes of a block's file. The error says what is wrong.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
         let (rest, trailer) = bytes.split_last_chunk::<TRAILER>().ok_or("shorter than its trailer")?;
-        let number = |i: usize| u32::from_le_bytes(trailer[4 * i..4 * i + 4].try_into().expect("4 bytes"));
-        if &trailer[24..] != MAGIC {
-            return Err("not a payload block");
-        }
-        if crc32c::crc32c(&trailer[..20]) != number(5) {
-            return Err("the CRC of the trailer is wrong");
-        }
-        let (frame_len, plain_len, count) = (number(0) as usize, number(1) as usize, number(2) as usize);
-        if plain_len > MAX_PLAIN {
+        let trailer = Trailer::read(trailer)?;
+        if trailer.plain_len > MAX_PLAIN {
             return Err("longer than any block");
         }
-        if rest.len() != frame_len + count * FOOTER_ROW {
+        if rest.len() != trailer.frame_len + trailer.count * FOOTER_ROW {
             return Err("its length is not that of its trailer");
         }
-        let (frame, footer) = rest.split_at(frame_len);
-        if crc32c::crc32c(frame) != number(3) || crc32c::crc32c(footer) != number(4) {
-            return Err("a CRC is wrong");
+        let (frame, footer) = rest.split_at(trailer.frame_len);
+        if crc32c::crc32c(frame) != trailer.frame_crc {
+            return Err("the CRC of its frame is wrong");
         }
-        let rows: Vec<BlockRow> = footer
-            .chunks_exact(FOOTER_ROW)
-            .map(|row| BlockRow {
-                entry: u64::from_le_bytes(row[..8].try_into().expect("8 bytes")),
-                offset: u32::from_le_bytes(row[8..12].try_into().expect("4 bytes")),
-                len: u32::from_le_bytes(row[12..].try_into().expect("4 bytes")),
-            })
-            .collect();
-        let inside = |row: &BlockRow| row.offset as usize + SALT + row.len as usize <= plain_len;
-        if !rows.iter().all(inside) || !rows.is_sorted_by(|a, b| a.entry < b.entry) {
-            return Err("its footer is not in order");
-        }
+        let rows = trailer.rows(footer)?;
+        let plain_len = trailer.plain_len;
         let plain = zstd::bulk::decompress(frame, plain_len).map_err(|_| "its zstd frame cannot be read")?;
         if plain.len() == plain_len { Ok(Self { plain, rows }) } else { Err("its zstd frame is too short") }
     }
@@ -244,10 +303,15 @@ impl Block {
         &self.plain[row.offset as usize..][..SALT + row.len as usize]
     }
 
+    /// Salt ‖ bytes of an append's payload.
+    pub(crate) fn salted_of(&self, entry: u64) -> Option<&[u8]> {
+        let at = self.rows.binary_search_by_key(&entry, |row| row.entry).ok()?;
+        Some(self.salted(&self.rows[at]))
+    }
+
     /// The payload of an append, without its salt.
     pub(crate) fn find(&self, entry: u64) -> Option<&[u8]> {
-        let row = self.rows[self.rows.binary_search_by_key(&entry, |row| row.entry).ok()?];
-        Some(&self.salted(&row)[SALT..])
+        Some(&self.salted_of(entry)?[SALT..])
     }
 }
 

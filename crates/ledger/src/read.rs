@@ -4,7 +4,7 @@ use crate::blocks::find_on_disk;
 use crate::durable::Disk;
 use crate::error::Error;
 use crate::group::Group;
-use crate::head::{Folder, KeyList, Positions, read_positions};
+use crate::head::{Folder, Head, KeyList, Positions, read_positions};
 use crate::journal::{Scan, scan_live};
 use crate::leaf::day_of;
 use crate::leaf::split_leaf;
@@ -13,6 +13,7 @@ use crate::merkle::Hash;
 use crate::note::Checkpoint;
 use crate::payload::reference_in;
 use crate::proof::{consistency, inclusion, tlog_proof};
+use crate::prune::{PayloadDay, PruneList, covering, payload_days, read_list};
 use crate::tiles::{TileStore, WIDTH, tile_width};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,7 +40,7 @@ impl Ledger {
     /// The payload of the append that entry `index` belongs to; none if the entry names none.
     ///
     /// # Errors
-    /// [`Error::NoEntry`]; [`Error::PayloadMissing`] if the entry names one that is not here.
+    /// [`Error::NoEntry`]; [`Error::PayloadPruned`] or [`Error::PayloadMissing`] if the entry names one that is not here.
     pub fn payload(&self, index: u64) -> Result<Option<Vec<u8>>, Error> {
         let leaf = self.entry(index)?.ok_or_else(|| Error::NoEntry { index, size: self.size() })?;
         let Some(wanted) = Wanted::of(&leaf) else { return Ok(None) };
@@ -51,7 +52,8 @@ impl Ledger {
         if let Some(found) = self.shared.blocks.find(&wanted.class, &wanted.day, wanted.append) {
             return Ok(Some(found));
         }
-        wanted.on_disk(&self.shared.folder).map(Some)
+        let found = wanted.on_disk(&self.shared.folder);
+        wanted.explain(found, || Ok((self.shared.blocks.prunes(), self.shared.tail().sealed)))
     }
 
     /// Inclusion proof of an entry in the tree of `size` entries, leaf side first.
@@ -168,8 +170,15 @@ impl Reader {
         let now = scan_live(&self.folder.disk, &self.folder.journal())?;
         match wanted.in_groups(now.groups.iter()) {
             Some(found) => Ok(Some(found)),
-            None => wanted.on_disk(&self.folder).map(Some),
+            // What the list names is under a checkpoint, though perhaps not under the one that we have read.
+            None => wanted.explain(wanted.on_disk(&self.folder), || Ok((read_list(&self.folder)?, u64::MAX))),
         }
+    }
+
+    /// As [`Ledger::payload_days`].
+    pub fn payload_days(&self) -> Result<Vec<PayloadDay>, Error> {
+        let head = Head::read(&self.folder, &self.checkpoint.origin, &self.keys)?;
+        payload_days(&self.folder, head.stored)
     }
 
     /// How far each source has been read.
@@ -224,6 +233,22 @@ impl Wanted {
     fn on_disk(&self, folder: &Folder) -> Result<Vec<u8>, Error> {
         let found = find_on_disk(&folder.disk, &folder.path("payload"), &self.class, &self.day, self.append)?;
         found.ok_or(Error::PayloadMissing { index: self.append })
+    }
+
+    /// What is missing was pruned, if an entry under a checkpoint says so. `prunes`: such entries, and the checkpoint's size.
+    fn explain(
+        &self,
+        found: Result<Vec<u8>, Error>,
+        prunes: impl FnOnce() -> Result<(PruneList, u64), Error>,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        if let Err(Error::PayloadMissing { index }) = found {
+            let (list, sealed) = prunes()?;
+            return Err(match covering(&list, sealed, &self.class, &self.day, self.append) {
+                Some(by) => Error::PayloadPruned { index, by },
+                None => Error::PayloadMissing { index },
+            });
+        }
+        found.map(Some)
     }
 }
 

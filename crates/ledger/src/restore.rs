@@ -64,7 +64,7 @@ pub fn restore(
     // Beside the place where it belongs, until it is complete and verified.
     let new = Folder { dir: to.dir.with_extension("restoring"), ..to.clone() };
     disk.remove(&new.dir)?;
-    for name in ["tile", "payload", "journal", "keys/vkeys", "origin", "positions", "checkpoint", "format"] {
+    for name in ["tile", "payload", "pruned", "journal", "keys/vkeys", "origin", "positions", "checkpoint", "format"] {
         copy(&from, &new, Path::new(name), &mut progress)?;
     }
     let report = verify(&new.dir, &VerifyOptions { disk: disk.clone(), ..VerifyOptions::default() });

@@ -14,6 +14,7 @@ use crate::journal::segments;
 use crate::leaf::day_of;
 use crate::merkle::{Hash, Tree, leaf_hash};
 use crate::note::Checkpoint;
+use crate::prune::{PruneList, list_text, prune_in, read_list};
 use crate::tiles::{TileStore, WIDTH, bundle_path, push_entry, tile_path};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -31,6 +32,8 @@ pub(crate) struct Sealer {
     head_text: Option<String>,
     blocks: Arc<Blocks>,
     positions: Positions,
+    /// The file `pruned` does not list the pruning entries that were taken in.
+    unlisted: bool,
     /// Files that are complete and not written yet. A full disk leaves them here.
     unwritten: VecDeque<(PathBuf, Vec<u8>)>,
     unsynced: Unsynced,
@@ -73,6 +76,13 @@ impl Sealer {
                 push_entry(&mut bundle, &leaf);
             }
         }
+        // Where nothing is synced, all entries come (again), whatever an earlier list says.
+        let listed = if head.synced == 0 { PruneList::new() } else { read_list(folder)? };
+        let prunes: PruneList = listed.iter().filter(|(by, _)| *by < head.synced).cloned().collect();
+        // Entries that are not synced can be lost; a list that names them must not stay.
+        let unlisted =
+            prunes.len() < listed.len() || head.synced == 0 && folder.disk.len(&folder.path("pruned"))?.is_some();
+        blocks.set_prunes(prunes);
         let now = Instant::now();
         Ok(Self {
             folder: folder.clone(),
@@ -83,6 +93,7 @@ impl Sealer {
             head_text,
             blocks,
             positions,
+            unlisted,
             unwritten: VecDeque::new(),
             unsynced: Unsynced::default(),
             journal_bytes: 0,
@@ -106,6 +117,7 @@ impl Sealer {
     pub(crate) fn ingest(&mut self, group: &Group) {
         for (index, leaf) in (group.first..).zip(group.leaves()) {
             if index == self.tree.size() {
+                self.note_prune(index, leaf);
                 self.push_leaf(leaf);
             }
         }
@@ -123,6 +135,13 @@ impl Sealer {
             }
         }
         self.journal_bytes += group.bytes().len() as u64;
+    }
+
+    fn note_prune(&mut self, index: u64, leaf: &[u8]) {
+        if let Some(prune) = prune_in(leaf) {
+            self.blocks.add_prune(index, prune);
+            self.unlisted = true;
+        }
     }
 
     fn push_leaf(&mut self, leaf: &[u8]) {
@@ -261,6 +280,10 @@ impl Sealer {
         for folder in folders {
             disk.sync_dir(folder)?;
         }
+        if self.unlisted {
+            // Before `head` moves: whoever prunes waits for it.
+            disk.write_durably(&self.folder.path("pruned"), list_text(&self.blocks.prunes()).as_bytes())?;
+        }
         let size = self.head.checkpoint.size;
         let mut head = Head { synced: size, ..self.head.clone() };
         if store == Store::All {
@@ -268,6 +291,7 @@ impl Sealer {
             head.stored = size;
         }
         self.replace_head(head)?;
+        self.unlisted = false;
         self.unsynced = Unsynced::default();
         self.last_sync = Instant::now();
         if store == Store::All {

@@ -16,6 +16,7 @@ use crate::journal::Scan;
 use crate::note::{Checkpoint, Vkey};
 use crate::payload::hex;
 use crate::policy::Policy;
+use crate::prune::PruneList;
 use crate::tiles::TileStore;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -82,8 +83,10 @@ pub struct Report {
     pub verified: u64,
     /// Payloads that fit their commitment.
     pub payloads: u64,
-    /// Payloads that were deleted as an entry says. (Pruning comes with a later version: now always 0.)
-    pub pruned: u64,
+    /// Payloads that are gone, by the entry under the checkpoint that says that they were pruned.
+    pub pruned: BTreeMap<u64, u64>,
+    /// Payloads that are gone and that no such entry speaks about.
+    pub missing: u64,
     /// Entries in the journal that no checkpoint covers yet.
     pub unsealed: u64,
     /// Entries that are not as they were signed, or not there.
@@ -152,12 +155,12 @@ impl fmt::Display for Report {
         for (origin, end) in &self.earlier {
             writeln!(f, "earlier     the first {end} entries were those of {origin}")?;
         }
-        writeln!(
-            f,
-            "entries     {} verified, {} pruned, {} unsealed, {} damaged",
-            self.verified, self.pruned, self.unsealed, self.damaged
-        )?;
-        writeln!(f, "payloads    {} verified", self.payloads)?;
+        writeln!(f, "entries     {} verified, {} unsealed, {} damaged", self.verified, self.unsealed, self.damaged)?;
+        let pruned: u64 = self.pruned.values().sum();
+        writeln!(f, "payloads    {} verified, {pruned} pruned, {} missing", self.payloads, self.missing)?;
+        for (by, count) in &self.pruned {
+            writeln!(f, "pruned      {count} payloads, as entry {by} says")?;
+        }
         if let Some(Witnessed { size, by }) = &self.witnessed {
             write!(f, "witnessed   {size} entries")?;
             for (name, time) in by {
@@ -221,6 +224,8 @@ pub fn verify(dir: &Path, options: &VerifyOptions) -> Report {
         head_expected: signs || options.head.is_some(),
         report: Report::default(),
         files: BTreeMap::new(),
+        gone: Vec::new(),
+        prunes: PruneList::new(),
     };
     check.walk(&dir);
     let keys = check.keys(options, ours);
@@ -243,11 +248,12 @@ pub fn verify(dir: &Path, options: &VerifyOptions) -> Report {
         }
         check.witnesses(policy, &notes, &keys);
     }
-    let stored = check.stored();
+    let (synced, stored) = check.head_sizes(checkpoint.size);
     let journal = if ours { check.journal() } else { Scan::default() };
     let payloads = check.payloads(&journal.groups, checkpoint.size, stored);
     check.tree(&checkpoint, &contained, &payloads, ours);
     if ours {
+        check.gone(synced.min(checkpoint.size), checkpoint.size);
         check.journal_leaves(&journal, &checkpoint);
         check.small_files(&checkpoint, journal.first);
     }
@@ -264,6 +270,18 @@ struct Check {
     report: Report,
     /// All files, and whether somebody has looked into them.
     files: BTreeMap<PathBuf, bool>,
+    /// Payloads that leaves name and that are not here.
+    gone: Vec<Gone>,
+    /// Pruning entries of the tree.
+    prunes: PruneList,
+}
+
+/// A payload that is not here.
+struct Gone {
+    entry: u64,
+    append: u64,
+    class: String,
+    day: String,
 }
 
 impl Check {
@@ -335,10 +353,14 @@ impl Check {
         keys
     }
 
-    /// Index below which payloads are in blocks, read before the journal; 0 if `head` does not say (which is reported later).
-    fn stored(&self) -> u64 {
+    /// Index below which the tree is synced, and that below which payloads are in blocks, read before the journal; 0 if `head`
+    /// does not say (which is reported later). A backup has no `head`; its tree is complete.
+    fn head_sizes(&self, size: u64) -> (u64, u64) {
+        if !self.folder.can_sign().unwrap_or(true) {
+            return (size, 0);
+        }
         let head = || Head::read(&self.folder, &self.folder.origin()?, &KeyList::read(&self.folder)?);
-        head().map_or(0, |head| head.stored)
+        head().map_or((0, 0), |head| (head.synced, head.stored))
     }
 
     fn checkpoint(&mut self, keys: &[Vkey]) -> Option<(String, Checkpoint)> {

@@ -256,11 +256,12 @@ fn step(sealer: &mut Sealer, shared: &Shared, wait: Duration) -> Result<Next, Er
 pub(crate) fn publish(sealer: &Sealer, shared: &Shared) {
     let head = sealer.head();
     let mut tail = shared.tail();
-    if (tail.sealed, tail.synced) == (head.checkpoint.size, head.synced) {
+    if (tail.sealed, tail.synced, tail.stored) == (head.checkpoint.size, head.synced, head.stored) {
         return;
     }
     tail.sealed = head.checkpoint.size;
     tail.synced = head.synced;
+    tail.stored = head.stored;
     tail.note = head.note.as_str().into();
     while let Some(group) = tail.groups.pop_front_if(|group| group.end() <= head.checkpoint.size) {
         tail.bytes -= group.bytes().len();

@@ -54,6 +54,9 @@ pub struct Body {
     /// The raw input, redacted. Stands in the first part; the other parts of the append share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<PayloadRef>,
+    /// Payloads that this entry says may be gone; only in entries about a pruning. The ledger itself reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<Pruned>,
     /// What was redacted from the payload, by rule; empty when nothing was. In the first part too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub redacted: Vec<Redacted>,
@@ -102,6 +105,15 @@ pub struct PayloadRef {
     pub class: String,
     /// How the bytes lie in their block: `identity` (blocks are compressed as a whole).
     pub encoding: String,
+}
+
+/// What was pruned: payloads of one class, of a day or earlier, in appends before the entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Pruned {
+    /// Retention class.
+    pub class: String,
+    /// Last UTC day of `recorded_at`, `YYYY-MM-DD`.
+    pub through: String,
 }
 
 /// How often one redaction rule struck.

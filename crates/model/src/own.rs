@@ -97,7 +97,7 @@ pub struct Gap {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerNote {
     /// `created`, `cut`, `damaged`, `mended`, `rolled_back`, `upgraded`, `key_added`, `key_retired`, `witnessed`, `unwitnessed`,
-    /// `published`, `unpublished`.
+    /// `published`, `unpublished`, `pruned`, `checked`.
     pub what: String,
     /// Old checkpoint, range or key, as the case needs.
     pub detail: String,

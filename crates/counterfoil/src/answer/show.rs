@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use http::StatusCode;
 use indexer::FoundRecord;
 use model::{
-    Entry, Record,
+    Record,
     identity::{Actor, PersonRef},
     record::Detail,
 };
 
-use super::{EntryShown, EntrySummary, Found, RecordAnswer, ShowAnswer, View, ledger_problem, no_entry, search};
+use super::{
+    EntryShown, EntrySummary, Found, PayloadIs, RecordAnswer, ShowAnswer, View, ledger_problem, no_entry, search,
+};
 use crate::{derive::hex, log::Log, problem::Problem};
 
 /// Largest payload that is shown.
@@ -93,15 +95,22 @@ pub fn entry(log: &Log, index: u64) -> Result<EntryShown, Problem> {
     let (first, second) = leaf.split_at(end);
     let json = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap_or(serde_json::Value::Null);
     // A payload that was pruned or lost does not keep the entry from being shown.
-    let payload = match Entry::from_leaf(index, &leaf) {
-        Ok(_) => log.payload(index).ok().flatten(),
-        Err(_) => None,
+    let (payload_is, pruned_by, payload) = match log.payload(index) {
+        Ok(None) => (PayloadIs::None, None, None),
+        Ok(Some(bytes)) => (PayloadIs::Kept, None, Some(bytes)),
+        Err(ledger::Error::PayloadPruned { by, .. }) => (PayloadIs::Pruned, Some(by), None),
+        Err(error) => {
+            tracing::warn!(%error, index, "a payload cannot be shown");
+            (PayloadIs::Missing, None, None)
+        }
     };
     Ok(EntryShown {
         index,
         stamp: json(first),
         body: json(second.get(1..).unwrap_or_default()),
         leaf_hash: hex(&ledger::leaf_hash(&leaf)),
+        payload_is,
+        pruned_by,
         payload: payload.filter(|bytes| bytes.len() <= MAX_PAYLOAD).and_then(|bytes| String::from_utf8(bytes).ok()),
     })
 }

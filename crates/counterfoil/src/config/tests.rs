@@ -1,3 +1,4 @@
+use super::keep::{ClassRetention, Keep};
 use super::*;
 
 fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -35,6 +36,27 @@ fn mistakes_are_named() {
     let flags: Flags = vec![("--x", "intake.memory_bytes", Value::Integer(5))];
     let error = load_with(None, env(&[]), flags).unwrap_err().to_string();
     assert!(error.contains("intake.memory_bytes = 5"), "{error}");
+}
+
+#[test]
+fn a_class_is_kept_for_its_default_unless_something_else_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("counterfoil.toml");
+    let read = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        load_with(Some(&path), env(&[]), vec![]).map(|loaded| loaded.config.retention)
+    };
+    let held = read("[retention.lines]\nhold = true\n").unwrap();
+    assert_eq!(
+        (held.lines, held.events.keep_days),
+        (ClassRetention { keep_days: Keep::Days(7), hold: true }, Keep::Days(400))
+    );
+    let off = read("[retention]\nevents.keep_days = \"off\"\n").unwrap();
+    assert_eq!((off.events.keep_days, off.lines.keep_days), (Keep::OFF, Keep::Days(7)));
+    for bad in ["keep_days = 0", "keep_days = \"never\"", "keep_days = -1", "age = 3"] {
+        let error = format!("{:#}", read(&format!("[retention.events]\n{bad}\n")).unwrap_err());
+        assert!(error.contains("keep_days") || error.contains("age"), "{error}");
+    }
 }
 
 #[test]

@@ -7,6 +7,30 @@ use comfy_table::{ContentArrangement, Table, presets};
 use super::{BAD, UNSURE, footer, paint, safe, span};
 use crate::{answer::DoctorAnswer, publish::outside::Witnessing};
 
+/// The line of the self-check.
+fn selfcheck(answer: &DoctorAnswer) -> String {
+    let Some(state) = &answer.selfcheck else { return "self-check: not made yet\n".into() };
+    let when = match (state.running, state.ended) {
+        (true, _) => format!("round {} at #{} of {}", state.rounds + 1, state.next, state.size),
+        (false, Some(ended)) => format!("round {} ended {} ago", state.rounds, span(answer.through.asked_at - ended)),
+        (false, None) => "stopped".into(),
+    };
+    let read = format!("{} entries, {} payloads read again", state.entries, state.payloads);
+    match &state.first_damage {
+        None => format!("self-check: {when} · {read}, as they were signed\n"),
+        Some(first) => {
+            let file = safe(&first.file.display().to_string(), 120);
+            let damage = format!(
+                "DAMAGED: {}, the first #{} in {file}: {}",
+                state.damaged,
+                first.entry,
+                safe(&first.detail, 200)
+            );
+            format!("self-check: {when} · {read}\n{}\n", paint(BAD, damage))
+        }
+    }
+}
+
 /// The table, the ledger's line and the footer.
 pub fn text(answer: &DoctorAnswer) -> String {
     let mut table = Table::new();
@@ -50,6 +74,7 @@ pub fn text(answer: &DoctorAnswer) -> String {
         answer.sealed,
         answer.through.ledger.saturating_sub(answer.through.entries),
     );
+    out.push_str(&selfcheck(answer));
     outside(&mut out, answer);
     if answer.sources.iter().any(|s| s.complete_to.is_none()) {
         out.push_str(&paint(

@@ -10,7 +10,7 @@ use model::{
 };
 
 use super::{BAD, FAINT, STRONG, UNSURE, clock, footer, moment, paint, safe, span, why};
-use crate::answer::{EntryShown, ShowAnswer};
+use crate::answer::{EntryShown, PayloadIs, ShowAnswer};
 
 /// Most records that are printed in full.
 const MOST: usize = 4;
@@ -91,7 +91,16 @@ fn shown(out: &mut String, entry: &EntryShown) {
     }
     match &entry.payload {
         None => {
-            let _ = writeln!(out, "payload  {}", paint(UNSURE, "none, pruned, or not text"));
+            let words = match (entry.payload_is, entry.pruned_by) {
+                (PayloadIs::None, _) => "none".to_owned(),
+                (PayloadIs::Kept, _) => paint(UNSURE, "kept; not text, or too long to be shown"),
+                (PayloadIs::Pruned, Some(by)) => {
+                    paint(UNSURE, format!("pruned by #{by}; the entry still proves what it was"))
+                }
+                (PayloadIs::Pruned, None) => paint(UNSURE, "pruned"),
+                (PayloadIs::Missing, _) => paint(BAD, "MISSING: damage; `counterfoil verify` says more"),
+            };
+            let _ = writeln!(out, "payload  {words}");
         }
         Some(payload) => {
             let _ = writeln!(out, "payload");

@@ -16,5 +16,7 @@ mod nginx;
 mod peer;
 mod publish;
 mod published;
+mod retention;
+mod selfcheck;
 mod tidy;
 mod witness;

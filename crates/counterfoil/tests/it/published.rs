@@ -32,6 +32,7 @@ fn schemas_are_those_of_the_code() {
     schema("schemas/record-answer.schema.json", &schema_for!(counterfoil::answer::RecordAnswer));
     schema("schemas/doctor.schema.json", &schema_for!(counterfoil::answer::DoctorAnswer));
     schema("schemas/problem.schema.json", &schema_for!(counterfoil::problem::Problem));
+    schema("schemas/retention.schema.json", &schema_for!(counterfoil::retention::Plan));
     schema("schemas/verified.schema.json", &schema_for!(counterfoil::verify::Verified));
 }
 

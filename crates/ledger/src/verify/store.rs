@@ -1,13 +1,13 @@
 //! The parts of our own folders that other logs do not have, and files that nobody has asked for.
 
-use super::{Check, Report, parallel};
+use super::{Check, Gone, Report, parallel};
 use crate::durable::Disk;
 use crate::group::Group;
 use crate::journal::{Finding, Scan, scan_live};
-use crate::leaf::day_of;
-use crate::leaf::split_leaf;
+use crate::leaf::{day_of, split_leaf};
 use crate::note::Checkpoint;
 use crate::payload::{Block, block_first, commitment, hex, reference_in};
+use crate::prune::{PruneList, covering, read_list};
 use crate::tiles::{TileStore, WIDTH, bundle_path, split_bundle, tile_path, tile_width};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -116,6 +116,40 @@ impl Check {
         }
     }
 
+    /// Payloads that are not here: pruned, if an entry of the tree speaks about them; everything else is damage.
+    /// The list has exactly the tree's entries below `synced`.
+    pub(super) fn gone(&mut self, synced: u64, size: u64) {
+        let path = self.folder.path("pruned");
+        self.seen(path.clone());
+        let list = read_list(&self.folder).unwrap_or_else(|error| {
+            self.report.error(&path, None, &error);
+            self.prunes.clone()
+        });
+        let below = |list: &PruneList| -> PruneList { list.iter().filter(|(by, _)| *by < synced).cloned().collect() };
+        if below(&list) != below(&self.prunes) {
+            self.report.refute(&path, None, "it does not list the pruning entries that the tree has");
+        }
+        for Gone { entry, append, class, day } in std::mem::take(&mut self.gone) {
+            let says = |list: &PruneList| covering(list, u64::MAX, &class, &day, append);
+            if let Some(by) = says(&self.prunes) {
+                *self.report.pruned.entry(by).or_default() += 1;
+                continue;
+            }
+            self.report.missing += 1;
+            let path = bundle_path(entry / WIDTH, WIDTH);
+            if let Some(by) = says(&list).filter(|by| *by >= size) {
+                // A process that writes has pruned while we read.
+                let detail = format!(
+                    "the payload of entry {entry} was pruned as entry {by} says, which is younger than the checkpoint; verify again"
+                );
+                self.report.unknown(&path, detail);
+            } else {
+                let detail = "its payload is not here, and no entry under the checkpoint says that it was pruned";
+                self.report.refute(&path, Some(entry), detail);
+            }
+        }
+    }
+
     /// Files that nothing above has asked for: partial tiles of earlier checkpoints, which must agree with the current ones.
     pub(super) fn leftovers(&mut self, checkpoint: &Checkpoint) {
         let unseen: Vec<PathBuf> =
@@ -216,6 +250,8 @@ impl BlockReader<'_> {
                     }
                 }
             }
+            // Pruned since the folder was listed; whether rightly, its leaves show.
+            Err(error) if error.is_not_found() => part.read = true,
             Err(error) => part.report.error(path, None, &error),
         }
         part

@@ -1,11 +1,12 @@
 //! The tree: every entry, every tile, the root. This works on any log in the C2SP tlog-tiles layout.
 
-use super::{Check, Outcome, Report, Trouble, parallel};
+use super::{Check, Gone, Outcome, Report, Trouble, parallel};
 use crate::error::Error;
-use crate::leaf::split_leaf;
+use crate::leaf::{day_of, split_leaf};
 use crate::merkle::{Hash, Tree, leaf_hash};
 use crate::note::Checkpoint;
-use crate::payload::reference_in;
+use crate::payload::members_in;
+use crate::prune::PruneList;
 use crate::tiles::{TileStore, WIDTH, bundle_path, split_bundle, split_prefix, tile_path, tile_width};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,10 @@ impl Check {
             self.files.extend(part.seen.map(|path| (path, true)));
             self.report.add(part.report);
             damaged.append(&mut part.damaged);
+            self.prunes.append(&mut part.prunes);
+            // The parts of an append may all name its payload, also across bundles.
+            let last = self.gone.last().map(|gone| gone.append);
+            self.gone.extend(part.gone.into_iter().skip_while(|gone| Some(gone.append) == last));
             for i in 0..part.width {
                 let index = part.n * WIDTH + i as u64;
                 let (from_entry, from_tile) = (part.entries.get(i).copied(), part.tile.get(i).copied());
@@ -160,6 +165,9 @@ struct BundlePart {
     /// What the leaves say about themselves.
     report: Report,
     damaged: Vec<Trouble>,
+    /// Payloads that leaves name and that are not here, one for each append.
+    gone: Vec<Gone>,
+    prunes: PruneList,
 }
 
 impl BundleReader<'_> {
@@ -167,8 +175,17 @@ impl BundleReader<'_> {
         let width = tile_width(0, n, self.size);
         let tile = self.tiles.tile(0, n, width).unwrap_or_default();
         let wanted = usize::try_from(width).expect("at most 256");
-        let (entries, report, damaged) = (Vec::new(), Report::default(), Vec::new());
-        let mut part = BundlePart { n, width: wanted, seen: None, entries, tile, report, damaged };
+        let mut part = BundlePart {
+            n,
+            width: wanted,
+            seen: None,
+            entries: Vec::new(),
+            tile,
+            report: Report::default(),
+            damaged: Vec::new(),
+            gone: Vec::new(),
+            prunes: PruneList::new(),
+        };
         let exact = self.tiles.dir.join(bundle_path(n, width));
         match self.tiles.read_either(|width| bundle_path(n, width), width) {
             Err(error) => {
@@ -202,13 +219,14 @@ impl BundleReader<'_> {
         }
         if self.ours {
             for (index, entry) in (n * WIDTH..).zip(entries.into_iter().take(wanted)) {
-                self.leaf(index, entry, &mut part.report);
+                self.leaf(index, entry, part);
             }
         }
     }
 
     /// What a leaf of ours says about itself.
-    fn leaf(&self, index: u64, leaf: &[u8], report: &mut Report) {
+    fn leaf(&self, index: u64, leaf: &[u8], part: &mut BundlePart) {
+        let report = &mut part.report;
         let n = index / WIDTH;
         let path = || bundle_path(n, WIDTH);
         let Some((stamp, body)) = split_leaf(leaf) else {
@@ -220,8 +238,14 @@ impl BundleReader<'_> {
         if body == b"null" {
             report.fillers += 1;
         }
-        if reference_in(body).is_some() && !self.payloads.contains(&stamp.append) {
-            report.refute(&path(), Some(index), "its payload is not here, and no entry says that it was deleted");
+        let members = members_in(body);
+        if let Some(reference) = members.payload
+            && !self.payloads.contains(&stamp.append)
+            && part.gone.last().is_none_or(|gone| gone.append != stamp.append)
+        {
+            let day = day_of(leaf).unwrap_or_default().to_owned();
+            part.gone.push(Gone { entry: index, append: stamp.append, class: reference.class, day });
         }
+        part.prunes.extend(members.pruned.map(|prune| (index, prune)));
     }
 }
