@@ -13,10 +13,13 @@ mod bare;
 mod event;
 #[path = "acks/load.rs"]
 mod load;
+#[path = "acks/postgres.rs"]
+mod postgres;
 #[path = "acks/server.rs"]
 mod server;
 
 use load::Load;
+use postgres::Postgres;
 use server::Server;
 
 /// One comparison.
@@ -82,6 +85,33 @@ fn main() {
     for case in CASES.iter().filter(|case| case.name.contains(&options.only)) {
         run(case, &options);
     }
+    if "postgres".contains(&options.only) {
+        beside_postgres(&options);
+    }
+}
+
+/// The same events into PostgreSQL, one commit each.
+fn beside_postgres(options: &Options) {
+    let Some(postgres) = Postgres::start() else { return println!("\nPostgreSQL is not installed: not compared") };
+    let ours = Server::counterfoil(true);
+    let body = event::of(4 << 10);
+    println!(
+        "\n4 KB, a connection per event here, {} open connections there; both durable at the answer",
+        options.senders
+    );
+    let mut rates = [Vec::new(), Vec::new()];
+    for round in 0..options.rounds {
+        let load = Load { to: ours.address, events: options.events, senders: options.senders, round };
+        rates[0].push(load.run(&body, false).rate);
+        rates[1].push(postgres.rate(&body, options.senders));
+    }
+    let [ours, theirs] = rates.map(median);
+    println!("counterfoil {ours:.0} acks/s, PostgreSQL {theirs:.0} commits/s, ratio {:.1}", ours / theirs);
+}
+
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
 }
 
 fn run(case: &Case, options: &Options) {
@@ -109,10 +139,7 @@ fn run(case: &Case, options: &Options) {
             rates[n].push(outcome.rate);
         }
     }
-    let [ours_rate, bare_rate] = rates.map(|mut rates| {
-        rates.sort_by(f64::total_cmp);
-        rates[rates.len() / 2]
-    });
+    let [ours_rate, bare_rate] = rates.map(median);
     let lag = if case.derive { format!(", lag {} entries", ours.lag()) } else { String::new() };
     println!("ratio {:.2}, resident {} MiB{lag}", ours_rate / bare_rate, ours.resident() >> 20);
 }

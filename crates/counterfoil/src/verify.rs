@@ -104,7 +104,8 @@ impl Verified {
     }
 }
 
-/// Verifies a data folder, a ledger folder, or a folder of any C2SP tlog-tiles log. A data folder has a `head`, if none is named.
+/// Verifies a data folder, a ledger folder, or a folder of any C2SP tlog-tiles log. A data folder that can
+/// sign has a `head` in it, if none is named.
 pub fn check(
     given: &Path,
     head: Option<&Path>,
@@ -113,8 +114,8 @@ pub fn check(
     policy: Option<&Path>,
 ) -> Result<Verified> {
     let below = given.join("ledger");
-    let (folder, beside) = if below.exists() { (below, Some(given.join("head"))) } else { (given.to_owned(), None) };
-    let head = head.map(Path::to_owned).or(beside);
+    let folder = if below.exists() { below } else { given.to_owned() };
+    let head = head.map(Path::to_owned);
     if !folder.exists() {
         bail!("{} does not exist; name the folder with --data DIR", folder.display());
     }
@@ -124,7 +125,7 @@ pub fn check(
     let kept_size = kept.as_deref().map(|note| foreign(note, &folder)).transpose()?;
     let vkeys = vkey.map(key).transpose()?.into_iter().collect();
     let policy = policy.map(crate::publish::read_policy).transpose()?;
-    let report = ledger::verify(&folder, &VerifyOptions { vkeys, kept, policy, head, ..VerifyOptions::default() });
+    let report = ledger::verify(given, &VerifyOptions { vkeys, kept, policy, head, ..VerifyOptions::default() });
     let mut verified = Verified::new(folder, &report);
     if let Some(size) = kept_size.filter(|_| report.outcome() == Outcome::Verified) {
         let contained = format!("kept        the checkpoint of size {size} is contained\npayloads");

@@ -94,6 +94,10 @@ impl Group {
         let mut numbers = Reader { bytes: header, at: 16 };
         let (generation, first, count) = (numbers.u64()?, numbers.u64()?, numbers.u32()?);
         let length = numbers.u32()? as usize;
+        // No log has so many entries, and from a larger number one could not count on.
+        if first > u64::MAX >> 1 {
+            return None;
+        }
         let body = bytes.get(HEADER..HEADER + length)?;
         let crc = u32::from_le_bytes(header[CRC_AT..].try_into().ok()?);
         if crc32c::crc32c_append(crc32c::crc32c(&header[..CRC_AT]), body) != crc {

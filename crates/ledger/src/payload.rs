@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// Plain bytes of a block, salts included; a larger payload has a block of its own.
 const BLOCK_BYTES: usize = 1 << 20;
+/// A block holds at most one append beyond [`BLOCK_BYTES`]; what says that it is longer is not unpacked.
+const MAX_PLAIN: usize = BLOCK_BYTES + (32 << 20) + SALT;
 const SALT: usize = 32;
 const MAGIC: &[u8; 8] = b"CFLPAY01";
 const TRAILER: usize = 32;
@@ -225,6 +227,9 @@ impl Trailer {
             return Err("the CRC of the trailer is wrong");
         }
         let size = |i| number(i) as usize;
+        if size(1) > MAX_PLAIN {
+            return Err("longer than any block");
+        }
         Ok(Self { frame_len: size(0), plain_len: size(1), count: size(2), frame_crc: number(3), footer_crc: number(4) })
     }
 
