@@ -163,7 +163,10 @@ impl Checker {
         self.desk.metrics.selfcheck_rounds.inc();
         let round = self.state.of_round();
         tracing::info!(rounds = self.state.rounds, "a round of the self-check has ended: {round}");
-        own::note(&self.desk, "checked", format!("a round of the self-check from {}: {round}", self.state.began));
+        // A round over an empty ledger says nothing.
+        if self.state.size > 0 {
+            own::note(&self.desk, "checked", format!("a round of the self-check from {}: {round}", self.state.began));
+        }
         self.save();
         Ok(())
     }

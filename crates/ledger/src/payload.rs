@@ -227,6 +227,9 @@ impl Trailer {
             return Err("the CRC of the trailer is wrong");
         }
         let size = |i| number(i) as usize;
+        if size(1) > MAX_PLAIN {
+            return Err("longer than any block");
+        }
         Ok(Self { frame_len: size(0), plain_len: size(1), count: size(2), frame_crc: number(3), footer_crc: number(4) })
     }
 
@@ -278,9 +281,6 @@ impl Block {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
         let (rest, trailer) = bytes.split_last_chunk::<TRAILER>().ok_or("shorter than its trailer")?;
         let trailer = Trailer::read(trailer)?;
-        if trailer.plain_len > MAX_PLAIN {
-            return Err("longer than any block");
-        }
         if rest.len() != trailer.frame_len + trailer.count * FOOTER_ROW {
             return Err("its length is not that of its trailer");
         }

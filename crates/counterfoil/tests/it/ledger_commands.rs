@@ -44,7 +44,8 @@ fn uid(server: &Server, index: u64) -> String {
 fn notes(server: &Server, size: u64) -> Vec<(u64, String, String)> {
     let found = (0..size).filter_map(|index| {
         let (_, entry) = server.get(&format!("/api/v1/entries/{index}"));
-        let note = entry["body"]["fact"].get("ledger")?.clone();
+        // The self-check of each new process has its own test.
+        let note = entry["body"]["fact"].get("ledger").filter(|note| note["what"] != "checked")?.clone();
         let text = |key: &str| note[key].as_str().unwrap().to_owned();
         Some((index, text("what"), text("detail")))
     });
