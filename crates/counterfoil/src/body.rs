@@ -66,11 +66,10 @@ pub async fn read(
         };
         let Ok(chunk) = frame.into_data() else { continue }; // trailers
         length += chunk.len();
-        if length > limit {
-            return Err(NotTaken::TooLarge);
-        }
-        if !held.grow(chunk.len()) {
-            return Err(NotTaken::Busy);
+        if length > limit || !held.grow(chunk.len()) {
+            drop((first, whole, chunk));
+            drain(body).await;
+            return Err(if length > limit { NotTaken::TooLarge } else { NotTaken::Busy });
         }
         if length == chunk.len() {
             first = chunk;

@@ -3,7 +3,7 @@
 //! A 2xx means: on disk at a fixed index. 503 means: come again. Tekton gives an event up at once on 400, 401, 403,
 //! 405 and 500, turns a 301 into a GET without a body and takes its answer for success, and repeats a 413 eleven
 //! times; so whatever Tekton may send is taken and kept, understood or not, and the only other answers are 401, 403,
-//! 405, 413 and 431 for what is no delivery.
+//! 405, 413 for what is no delivery, and the HTTP library's 400 and 431 for what is no HTTP request.
 
 use std::{
     borrow::Cow,

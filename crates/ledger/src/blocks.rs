@@ -3,6 +3,7 @@
 use crate::durable::Disk;
 use crate::error::Error;
 use crate::group::Group;
+use crate::head::Folder;
 use crate::leaf::day_of;
 use crate::payload::{Block, OpenBlock, block_first, block_path};
 use crate::prune::{Prune, PruneList, covering};
@@ -97,12 +98,13 @@ impl Blocks {
 
 /// Removes block files that a crash left torn: of the payloads in these groups, which the journal still has, some may have been
 /// written before and not synced. They are written again, but a block can begin at another entry then, and the torn file would
-/// stand in the way of a reader.
+/// stand in the way of a reader. With `aside` (the journal is damaged, so it may not have them all) a copy stays for people.
 pub(crate) fn remove_torn<'a>(
-    disk: &Disk,
-    dir: &Path,
+    folder: &Folder,
+    aside: bool,
     groups: impl Iterator<Item = &'a Group> + Clone,
 ) -> Result<(), Error> {
+    let (disk, dir) = (&folder.disk, &folder.path("payload"));
     let payloads = groups.flat_map(|group| {
         group.appends.iter().filter_map(|append| {
             let (class, _) = group.payload(append)?;
@@ -116,12 +118,33 @@ pub(crate) fn remove_torn<'a>(
     for ((class, day), from) in folders {
         for first in disk.list(&dir.join(class).join(day))?.iter().filter_map(|name| block_first(name)) {
             let path = dir.join(block_path(class, day, first));
-            if first >= from && Block::decode(&disk.read(&path)?).is_err() {
+            if first < from {
+                continue;
+            }
+            let bytes = disk.read(&path)?;
+            if Block::decode(&bytes).is_err() {
+                if aside {
+                    set_aside(folder, &format!("{class}-{day}-{first:020}.blk"), &bytes)?;
+                }
                 disk.remove(&path)?;
             }
         }
     }
     Ok(())
+}
+
+/// Writes bytes to `quarantine/` for people, under this name or, if other bytes have it, one with a number behind it.
+pub(crate) fn set_aside(folder: &Folder, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    let dir = folder.path("quarantine");
+    let mut path = dir.join(name);
+    for n in 1u64.. {
+        match folder.disk.read_if_there(&path)? {
+            None => break,
+            Some(there) if there == bytes => return Ok(()),
+            Some(_) => path = dir.join(format!("{name}.{n}")),
+        }
+    }
+    folder.disk.write_durably(&path, bytes)
 }
 
 /// Blocks of one folder that can hold the same payload: after recovery from damage their bounds can differ from those before.

@@ -33,6 +33,11 @@ fn parse_name(name: &str) -> Option<(u64, u64)> {
     (segment_name(first, generation) == name).then_some((first, generation))
 }
 
+/// Whether this is the name of a segment.
+pub(crate) fn is_segment(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).and_then(parse_name).is_some()
+}
+
 /// All segments in order.
 pub(crate) fn segments(disk: &Disk, dir: &Path) -> Result<Vec<Segment>, Error> {
     let mut list: Vec<Segment> = disk

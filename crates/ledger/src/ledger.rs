@@ -199,7 +199,7 @@ pub(crate) fn settle(config: &Config) -> Result<Settled, Error> {
     let stored = head.stored;
     let (to, sealed) = (Arc::clone(&blocks), positions.clone());
     let mut sealer = Sealer::load(&folder, signer.clone(), head, Some(head_text), to, sealed, &config.limits)?;
-    remove_torn(&folder.disk, &folder.path("payload"), groups.iter())?;
+    remove_torn(&folder, mended, groups.iter())?;
     for group in &groups {
         sealer.ingest(group);
         collect_positions(group, stored, &mut positions);

@@ -1,7 +1,7 @@
 //! When what was signed last is lost: all entries that can be read go on under a new origin. These are the entry bundles from
 //! the beginning, as far as they agree with their hash tiles, and the journal after them.
 
-use crate::blocks::{Blocks, OVERLAP, remove_torn};
+use crate::blocks::{Blocks, OVERLAP, remove_torn, set_aside};
 use crate::config::{Config, Running};
 use crate::error::Error;
 use crate::group::Group;
@@ -63,7 +63,7 @@ pub fn accept_rollback(
     folder.disk.remove(&folder.head)?;
     let (_, positions) = read_positions(&folder).unwrap_or_default();
     let mut sealer = Sealer::load(&folder, signer, nothing, None, blocks, positions, &config.limits)?;
-    salvage.feed(&mut sealer)?;
+    salvage.feed(&folder, &mut sealer)?;
     sealer.ingest(&Group::of_leaves(kept, &[leaf]));
     folder.disk.write_durably(&folder.path("origin"), format!("{new}\n").as_bytes())?;
     sealer.sync(Store::All)?;
@@ -113,7 +113,7 @@ fn set_payloads_aside(folder: &Folder, kept: u64) -> Result<(), Error> {
                 if block.rows().iter().all(|row| row.entry < kept) {
                     continue;
                 }
-                disk.write_durably(&folder.path("quarantine").join(format!("{class}-{day}-{name}")), &bytes)?;
+                set_aside(folder, &format!("{class}-{day}-{name}"), &bytes)?;
                 let mut rest = OpenBlock::default();
                 for row in block.rows().iter().filter(|row| row.entry < kept) {
                     rest.push(row.entry, block.salted(row));
@@ -211,13 +211,13 @@ impl Salvage {
     }
 
     /// Gives all of them to the sealer, with the payloads and positions that the journal still has.
-    pub(crate) fn feed(&self, sealer: &mut Sealer) -> Result<(), Error> {
+    pub(crate) fn feed(&self, folder: &Folder, sealer: &mut Sealer) -> Result<(), Error> {
         for n in 0..self.in_bundles.div_ceil(WIDTH) {
             sealer.ingest(&Group::of_leaves(n * WIDTH, &sound(&self.tiles, n)));
             sealer.write_complete()?;
         }
         let groups = self.groups.iter().filter(|group| group.end() <= self.len);
-        remove_torn(&self.tiles.disk, &self.tiles.dir.join("payload"), groups.clone())?;
+        remove_torn(folder, true, groups.clone())?;
         for group in groups {
             sealer.ingest(group);
             sealer.write_complete()?;

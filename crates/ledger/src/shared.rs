@@ -36,6 +36,16 @@ pub(crate) const SEAL_BYTES: usize = 32 << 20;
 /// from the one who waits for a receipt.
 pub(crate) const WAKE_BYTES: usize = 256 << 10;
 
+/// A writer waits so many times [`Limits::again`] for room behind it. Then the disk of `head` takes nothing, and senders are told.
+const STUCK: u32 = 5;
+
+/// A group's worth of appends.
+pub(crate) struct Taken {
+    pub(crate) jobs: Vec<Job>,
+    /// The sealer is near enough: they can be written.
+    pub(crate) room: bool,
+}
+
 /// While senders come together, a group waits so long for company: a sync costs the processor as much as some ten appends.
 const GATHER: Duration = Duration::from_millis(2);
 /// With so many appends or bytes it waits no longer.
@@ -297,13 +307,11 @@ impl Shared {
 
     /// Waits for work and takes the next group's worth: one append, then more while they fit. With `gather` it also waits a
     /// moment for company. None when closing and empty, or after a failure.
-    pub(crate) fn take(&self, limit: usize, gather: bool) -> Option<Vec<Job>> {
-        // What is committed waits in memory for the sealer; there is a bound on that.
-        let mut tail = self.tail();
-        while tail.bytes > TAIL_BYTES && !tail.failed {
-            tail = self.moved.wait(tail).unwrap_or_else(PoisonError::into_inner);
-        }
-        drop(tail);
+    pub(crate) fn take(&self, limit: usize, gather: bool) -> Option<Taken> {
+        // What is committed waits in memory for the sealer; there is a bound on that. A sealer that goes on makes room soon.
+        let over = |tail: &mut Tail| tail.bytes > TAIL_BYTES && !tail.failed;
+        let patience = self.limits.again() * STUCK;
+        drop(self.moved.wait_timeout_while(self.tail(), patience, over).unwrap_or_else(PoisonError::into_inner));
         let mut queue = self.queue();
         loop {
             if queue.failed.is_some() {
@@ -328,7 +336,7 @@ impl Shared {
             }
             if !jobs.is_empty() {
                 queue.writing_since = jobs.iter().map(|job| job.since).min();
-                return Some(jobs);
+                return Some(Taken { jobs, room: !over(&mut self.tail()) });
             }
             if queue.closing {
                 return None;
@@ -460,7 +468,7 @@ mod tests {
         assert_eq!(shared.enqueue(job(Lane::Pull, 1)), Err(AppendError::Busy(Busy::Queue)));
         assert_eq!(shared.enqueue(job(Lane::Push, 11)), Err(AppendError::Busy(Busy::Queue)));
         let lanes = |jobs: &[Job]| jobs.iter().map(|job| (job.lane, job.bytes)).collect::<Vec<_>>();
-        let first = shared.take(95, false).unwrap();
+        let first = shared.take(95, false).unwrap().jobs;
         assert_eq!(lanes(&first), [(Lane::Own, 1), (Lane::Push, 40), (Lane::Push, 50)]);
         assert!(shared.oldest_wait().is_some());
         // Taken is not answered.
@@ -468,8 +476,8 @@ mod tests {
         shared.answered(sizes(&first));
         assert_eq!(shared.enqueue(job(Lane::Push, 100)), Ok(()));
         // One append is taken whatever its size.
-        assert_eq!(lanes(&shared.take(50, false).unwrap()), [(Lane::Push, 100)]);
-        assert_eq!(lanes(&shared.take(50, false).unwrap()), [(Lane::Pull, 30)]);
+        assert_eq!(lanes(&shared.take(50, false).unwrap().jobs), [(Lane::Push, 100)]);
+        assert_eq!(lanes(&shared.take(50, false).unwrap().jobs), [(Lane::Pull, 30)]);
         shared.fail("enough");
         assert!(shared.take(50, false).is_none());
         assert_eq!(shared.enqueue(job(Lane::Own, 1)), Err(AppendError::Failed("enough".into())));

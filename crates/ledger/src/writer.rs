@@ -6,7 +6,7 @@ use crate::journal::{self, Active};
 use crate::leaf::time_text;
 use crate::notice::Notice;
 use crate::seal::{Sealer, Store};
-use crate::shared::{Job, Receipt, SEAL_BYTES, Shared, Spare, WAKE_BYTES, sizes};
+use crate::shared::{Job, Receipt, SEAL_BYTES, Shared, Spare, Taken, WAKE_BYTES, sizes};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -32,10 +32,11 @@ pub(crate) struct Writer {
 /// The writer's thread: until the ledger closes or fails.
 pub(crate) fn run_writer(mut writer: Writer, shared: &Shared) {
     let mut company = false;
-    while let Some(jobs) = shared.take(GROUP_BYTES, company) {
+    while let Some(Taken { jobs, room }) = shared.take(GROUP_BYTES, company) {
         company = jobs.len() > 1;
         let sizes = sizes(&jobs);
-        match writer.commit(jobs, shared) {
+        let committed = if room { writer.commit(jobs, shared) } else { Err((jobs, Trouble::Passing(Busy::Space))) };
+        match committed {
             Ok(answers) => {
                 shared.taken();
                 shared.answered(sizes);
@@ -166,6 +167,7 @@ impl Writer {
                 Spare::Ready => return Ok(()),
                 Spare::Refused(why) => {
                     queue.spare = Spare::Wanted;
+                    shared.spare.notify_all();
                     return Err(Trouble::Passing(why));
                 }
                 Spare::Wanted => {

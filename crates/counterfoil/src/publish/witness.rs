@@ -124,9 +124,17 @@ impl Witnesses {
         }
     }
 
+    /// A larger checkpoint of the same log is kept already.
+    fn has_newer(&self, note: &Latest) -> bool {
+        let kept = std::fs::read_to_string(&self.path).ok().and_then(|kept| Checkpoint::parse(&kept).ok());
+        let new = Checkpoint::parse(&note.note).ok();
+        kept.zip(new).is_some_and(|(kept, new)| kept.origin == new.origin && kept.size > new.size)
+    }
+
     fn keep(&self, note: Latest, outside: &Outside) {
         match self.policy.check(&note.note) {
-            Ok(found) if found.quorum && !found.by.is_empty() => {
+            // A process that took over may have kept a larger one while this one ended.
+            Ok(found) if found.quorum && !found.by.is_empty() && !self.has_newer(&note) => {
                 let kept = Disk::Real.write_durably(&self.path, note.note.as_bytes());
                 match kept {
                     Ok(()) => outside.keep_cosigned(self.line, note),

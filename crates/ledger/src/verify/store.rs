@@ -3,7 +3,7 @@
 use super::{Check, Gone, Report, parallel};
 use crate::durable::Disk;
 use crate::group::Group;
-use crate::journal::{Finding, Scan, scan_live};
+use crate::journal::{Finding, Scan, is_segment, scan_live};
 use crate::leaf::{day_of, split_leaf};
 use crate::note::Checkpoint;
 use crate::payload::{Block, block_first, commitment, hex, reference_in};
@@ -17,10 +17,8 @@ impl Check {
         let dir = self.folder.journal();
         let scan = scan_live(&self.folder.disk, &dir);
         // All of its files were read: they are marked by name, as some may be gone or new by now.
-        for (_, seen) in self
-            .files
-            .iter_mut()
-            .filter(|(path, _)| path.starts_with(&dir) && path.extension().is_some_and(|extension| extension == "seg"))
+        for (_, seen) in
+            self.files.iter_mut().filter(|(path, _)| path.parent() == Some(dir.as_path()) && is_segment(path))
         {
             *seen = true;
         }
