@@ -63,7 +63,7 @@ impl Postgres {
         event.write(0, &mut body);
         let body = String::from_utf8(body).expect("JSON is text").replace('\'', "''");
         let script = self.folder.path().join("insert.sql");
-        // The two characters that pgbench itself would read in a script do not stand in the recorded event's values.
+        // pgbench puts values only for `:names` that it knows, and leaves the others of the JSON alone.
         let insert = format!("INSERT INTO events VALUES (gen_random_uuid(), 'taskrun', '{body}');\n");
         fs::write(&script, insert).expect("write the script");
         readable(&script);

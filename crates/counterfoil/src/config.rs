@@ -194,8 +194,8 @@ impl Default for Api {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Derive {
-    /// Follow the ledger at all. Without, this process only takes in and keeps: searches answer 503, and another process
-    /// or a later start derives.
+    /// Follow the ledger at all. Without, this process only takes in and keeps: searches answer 503, and a later start
+    /// with it follows what was kept meanwhile.
     pub enabled: bool,
     /// Milliseconds between commits of the index while there is something new.
     pub commit_ms: u64,
