@@ -187,7 +187,7 @@ fn append(lane: Lane, arrival: Arrival) -> Result<Append> {
             cut: draft.cut,
             fact: draft.fact,
         };
-        bodies.push(serde_json::to_vec(&body).context("write a body")?);
+        bodies.push(ingest::fit::body(body).context("write a body")?);
     }
     Ok(Append { lane, bodies, payload, position })
 }

@@ -19,9 +19,20 @@ const STRING_BYTES: usize = 64;
 /// Maps whose entries count as items of a list: their keys come from outside, the other objects are structs.
 const MAPS: [&str; 3] = ["/change/content", "/import/levels", "/metric/increase"];
 
-/// Cuts a fact to [`FACT_BYTES`]. Says for each list and string what was left out; nothing when the fact fits.
-pub fn fit(fact: Fact) -> (Fact, Vec<Cut>) {
-    fit_to(fact, FACT_BYTES)
+/// The JSON of a body whose fact is cut to [`FACT_BYTES`]; what was left out of each list and string stands first in its `cut`.
+///
+/// # Errors
+///
+/// Those of `serde_json`, which the model does not cause.
+pub fn body(mut body: Body) -> serde_json::Result<Vec<u8>> {
+    let json = serde_json::to_vec(&body)?;
+    // A fact is shorter than the body around it, and almost every one fits: it is written once and not measured before.
+    if json.len() <= FACT_BYTES {
+        return Ok(json);
+    }
+    let (fact, mut cut) = fit_to(body.fact, FACT_BYTES);
+    cut.append(&mut body.cut);
+    serde_json::to_vec(&Body { cut, fact, ..body })
 }
 
 /// Cuts a fact to `limit` bytes of JSON, which must be at least a few KiB.

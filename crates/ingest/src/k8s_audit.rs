@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    Context, Draft, Outcome, PersonSeen, fit,
+    Context, Draft, Outcome, PersonSeen,
     json::{List, Map, Str},
 };
 
@@ -211,8 +211,7 @@ fn keep(event: &Event<'_>, context: &Context<'_>, out: &mut Vec<Draft>, persons:
         audit_id: event.audit_id.owned().unwrap_or_default(),
         stage: event.stage.owned().unwrap_or_default(),
     };
-    let (fact, cut) = fit::fit(Fact::Action(fact));
-    out.push(Draft { place: None, parser: PARSER, fact, cut });
+    out.push(Draft { place: None, parser: PARSER, fact: Fact::Action(fact), cut: Vec::new() });
     Outcome::Understood
 }
 

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 pub use stretches::{Envelope, Stretch, stretches};
 
 use crate::{
-    Context, Draft, Outcome, fit,
+    Context, Draft, Outcome,
     json::{List, Map, Str},
 };
 
@@ -251,10 +251,10 @@ fn workload(object: &Object<'_>, kind: Option<&str>, taken: When) -> Option<Draf
         created: metadata.creation_timestamp.time(),
         deleted: metadata.deletion_timestamp.time(),
     };
-    let (fact, mut cut) = fit::fit(Fact::Workload(fact));
+    let mut cut = Vec::new();
     containers.cut("/workload/images", &mut cut);
     status.pod_ips.cut("/workload/addresses", &mut cut);
-    Some(Draft { place: None, parser: PARSER, fact, cut })
+    Some(Draft { place: None, parser: PARSER, fact: Fact::Workload(fact), cut })
 }
 
 fn image(container: &Container<'_>, status: &Status<'_>) -> Option<ContainerImage> {

@@ -49,9 +49,9 @@ pub struct Draft {
     pub place: Option<Place>,
     /// Parser and version, such as `nginx-error/1`.
     pub parser: &'static str,
-    /// The fact, at most [`model::Body::MAX_BYTES`] long when written.
+    /// The fact; [`fit::body`] cuts it where it is too long to be written.
     pub fact: Fact,
-    /// What was cut to make it so.
+    /// What its parser left out because a list was longer than it reads.
     pub cut: Vec<Cut>,
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    Context, Draft, PersonSeen, fit,
+    Context, Draft, PersonSeen,
     json::{self, Map, Str},
     tekton::without_credentials,
 };
@@ -87,8 +87,7 @@ pub(super) fn read(
         chain_id: event.context.chain_id.owned(),
         content,
     };
-    let (fact, cut) = fit::fit(Fact::Change(change));
-    Ok(Draft { place: None, parser: PARSER, fact, cut })
+    Ok(Draft { place: None, parser: PARSER, fact: Fact::Change(change), cut: Vec::new() })
 }
 
 fn when(at: Time) -> When {

@@ -1,7 +1,7 @@
 use model::{
-    Time, When,
+    SourceId, Time, When,
     fact::{Action, Change},
-    identity::Actor,
+    identity::{Actor, Declared, SourceKind, Submitter},
 };
 
 use super::*;
@@ -36,7 +36,35 @@ fn numbered(n: usize) -> Vec<String> {
 #[test]
 fn what_fits_is_not_touched() {
     let fact = action(numbered(3), vec![], None);
-    assert_eq!(fit(fact.clone()), (fact, vec![]));
+    assert_eq!(fit_to(fact.clone(), FACT_BYTES), (fact, vec![]));
+}
+
+#[test]
+fn a_body_is_written_with_its_fact_cut_where_it_is_too_long() {
+    let beyond = Cut { list: "/action/groups".into(), omitted: 1, digest: String::new() };
+    let body_of = |fact| Body {
+        v: Body::VERSION,
+        source: SourceId { cluster: "c".into(), kind: SourceKind::K8sAudit, name: "n".into(), instance: String::new() },
+        declared: Declared::default(),
+        parser: "k8s-audit/1".into(),
+        observed_at: Time::from_seconds(0),
+        submitter: Submitter::Local,
+        place: None,
+        payload: None,
+        pruned: None,
+        redacted: vec![],
+        cut: vec![beyond.clone()],
+        fact,
+    };
+    // Around the limit a body is longer than it, and its fact is not.
+    for items in [0, 900, 950, 1000, 3000] {
+        let whole = body_of(action(numbered(items), vec![], None));
+        let written: Body = serde_json::from_slice(&body(whole.clone()).unwrap()).unwrap();
+        let (fact, mut cut) = fit_to(whole.fact.clone(), FACT_BYTES);
+        cut.push(beyond.clone());
+        assert_eq!(written, Body { fact, cut, ..whole.clone() });
+        assert_eq!(written.cut.len() == 1, length(&whole.fact) <= FACT_BYTES, "{items}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use model::{
 
 use super::PARSER;
 use crate::{
-    Draft, fit,
+    Draft,
     json::{List, Map, Str},
 };
 
@@ -53,8 +53,7 @@ pub(super) fn read(state: &str, event: Envelope, data: &[u8]) -> Result<Draft, (
     let (namespace, listener) = listener(&event);
     let trigger =
         Trigger { state: state.to_owned(), event_id: event.id.clone(), namespace, listener, headers: kept, event };
-    let (fact, cut) = fit::fit(Fact::Trigger(trigger));
-    Ok(Draft { place: None, parser: PARSER, fact, cut })
+    Ok(Draft { place: None, parser: PARSER, fact: Fact::Trigger(trigger), cut: Vec::new() })
 }
 
 fn value(name: &str, values: &List<Str<'_>>) -> Option<String> {
