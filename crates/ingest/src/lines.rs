@@ -296,7 +296,7 @@ impl<'a> Reader<'a> {
         while begin < text.len() {
             let end = memchr::memchr(b'\n', &text[begin..]).map_or(text.len(), |at| begin + at);
             let line = &text[begin..end];
-            let original = offsets.next();
+            let original = offsets.next(line.len());
             let redacted = original.len.cast_signed() - line.len().cast_signed();
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if line.is_empty() {
