@@ -11,6 +11,7 @@ mod seen;
 
 use std::{borrow::Cow, collections::HashMap};
 
+use foldhash::fast::RandomState;
 pub use frame::{Framed, Stream};
 use model::{
     Fact, Text, Time,
@@ -235,7 +236,7 @@ struct Part {
 }
 
 /// How many handshakes were alike, and the draft that counts those above the limit.
-type Repeats = HashMap<Alike, (u64, usize)>;
+type Repeats = HashMap<Alike, (u64, usize), RandomState>;
 
 /// What a counted row says of all handshakes that it stands for.
 #[derive(PartialEq, Eq, Hash)]
@@ -280,7 +281,7 @@ impl<'a> Reader<'a> {
             persons: Vec::new(),
             fold,
             parts: [None, None],
-            repeats: Repeats::new(),
+            repeats: Repeats::default(),
             torn: Default::default(),
         }
     }
