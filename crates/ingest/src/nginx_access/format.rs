@@ -332,6 +332,7 @@ impl Until {
     #[inline]
     fn begins(&self, bytes: &[u8]) -> bool {
         match bytes.first_chunk() {
+            _ if self.text.len() == 1 => bytes.first() == self.text.first(),
             Some(chunk) if self.text.len() <= 8 => u64::from_le_bytes(*chunk) & self.mask == self.head,
             _ => bytes.starts_with(&self.text),
         }

@@ -18,10 +18,15 @@ use super::spans::ends_authority;
 /// The parts that are looked for: of each anchor the first that it holds, or else its own first four bytes. Chosen to be
 /// rare in logs (`ss_k`, not `acce`). All of [`PARTS`] are four bytes long, and there are at most 32 of them: that is what
 /// the searcher is fastest with. The shorter ones would slow these down, so they are looked for by themselves.
+///
+/// The searcher puts every eighth part into one bucket and knows of a bucket only the sets of half bytes at each of the
+/// four places: parts that are alike belong together. This order was searched for; on recorded lines of all our sources it
+/// has one false candidate where the order of the rules has hundreds.
 const PARTS: [&str; 32] = [
-    "auth", "cook", "x-hu", "pass", "cred", "secr", "toke", "apik", "pi_k", "pi-k", "ss_k", "sske", "te_k", "teke",
-    "sig=", "ode=", "x-am", "x-go", "\\u00", "bear", "basi", " -u ", "--us", "\"-u\"", "-beg", "akia", "asia", "b_pa",
-    "glpa", "_liv", "npm_", "hvs.",
+    "apik", "\\u00", "ode=", "glpa", "\"-u\"", "cred", "x-am", "pass", //
+    "auth", "te_k", "secr", "npm_", " -u ", "toke", "x-hu", "pi-k", //
+    "akia", "ss_k", "sig=", "_liv", "--us", "-beg", "sske", "hvs.", //
+    "asia", "teke", "bear", "b_pa", "pi_k", "cook", "x-go", "basi",
 ];
 const SHORT_PARTS: [&str; 8] = ["eyj", "pwd", "xox", "ghp_", "gho_", "ghu_", "ghs_", "ghr_"];
 /// The anchor of addresses. Many lines hold one and hardly any holds what it announces, so that is looked for instead.
