@@ -11,6 +11,7 @@ mod seen;
 
 use std::{borrow::Cow, collections::HashMap};
 
+use foldhash::fast::RandomState;
 pub use frame::{Framed, Stream};
 use model::{
     Fact, Text, Time,
@@ -235,7 +236,7 @@ struct Part {
 }
 
 /// How many handshakes were alike, and the draft that counts those above the limit.
-type Repeats = HashMap<Alike, (u64, usize)>;
+type Repeats = HashMap<Alike, (u64, usize), RandomState>;
 
 /// What a counted row says of all handshakes that it stands for.
 #[derive(PartialEq, Eq, Hash)]
@@ -280,7 +281,7 @@ impl<'a> Reader<'a> {
             persons: Vec::new(),
             fold,
             parts: [None, None],
-            repeats: Repeats::new(),
+            repeats: Repeats::default(),
             torn: Default::default(),
         }
     }
@@ -296,7 +297,7 @@ impl<'a> Reader<'a> {
         while begin < text.len() {
             let end = memchr::memchr(b'\n', &text[begin..]).map_or(text.len(), |at| begin + at);
             let line = &text[begin..end];
-            let original = offsets.next();
+            let original = offsets.next(line.len());
             let redacted = original.len.cast_signed() - line.len().cast_signed();
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if line.is_empty() {

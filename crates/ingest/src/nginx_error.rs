@@ -17,7 +17,6 @@ mod message;
 mod torn;
 
 use chrono::{NaiveDate, NaiveDateTime, TimeDelta, TimeZone as _};
-use memchr::memmem;
 use model::{
     Fact, Grade, Text, Time, When,
     credential::Credential,
@@ -139,9 +138,9 @@ impl<'a> Head<'a> {
             let level = level_of(&text[..end])?;
             return Some(Self { time: None, prefix_time: None, level, pid: 0, connection: None, rest });
         }
-        let start = memchr::memchr_iter(b'/', &line[..line.len().min(512)])
-            .filter_map(|slash| slash.checked_sub(4))
-            .find(|start| date_time_at(&line[*start..]))?;
+        let mut starts =
+            memchr::memchr_iter(b'/', &line[..line.len().min(512)]).filter_map(|slash| slash.checked_sub(4));
+        let start = if date_time_at(line) { 0 } else { starts.find(|start| date_time_at(&line[*start..]))? };
         let time = read_date_time(&line[start..])?;
         let prefix_time = line[..start]
             .split(|b| *b == b' ')
@@ -232,8 +231,9 @@ fn read_date_time(text: &[u8]) -> Option<NaiveDateTime> {
 /// The number at the start and what follows it.
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
     let end = text.iter().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
-    let digits = std::str::from_utf8(&text[..end]).ok()?;
-    Some((digits.parse().ok()?, &text[end..]))
+    let (digits, rest) = text.split_at(end);
+    let push = |n: u64, digit: &u8| n.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+    (end > 0).then_some((digits.iter().try_fold(0, push)?, rest))
 }
 
 /// The level's word (`err_levels` in `ngx_log.c`).
@@ -268,9 +268,12 @@ const AFTER_SERVER: [&[u8]; 7] = [
 impl<'a> Fields<'a> {
     /// Left to right: the message ends before the first `, client: `, the client before the first `, server: `.
     fn split(rest: &'a [u8]) -> Self {
-        let plain = find(rest, b", client: ").map(|at| (at, at + 10));
-        let udp = find(rest, b", udp client: ").map(|at| (at, at + 14));
-        let Some((end, start)) = [plain, udp].into_iter().flatten().min() else {
+        let client = |at: usize| match &rest[at + 1..] {
+            [b' ', b'c', b'l', b'i', b'e', b'n', b't', b':', b' ', ..] => Some((at, at + 10)),
+            udp if udp.starts_with(b" udp client: ") => Some((at, at + 14)),
+            _ => None,
+        };
+        let Some((end, start)) = memchr::memchr_iter(b',', rest).find_map(client) else {
             return Self { message: rest, client: None, server: None, tail: b"" };
         };
         let (message, after) = (&rest[..end], &rest[start..]);
@@ -288,14 +291,14 @@ impl<'a> Fields<'a> {
 
     /// We are the caller when NGINX's own words speak of an upstream, or a stream line names one.
     fn side(&self) -> Side {
-        let calls = memmem::find(self.message, b"upstream").is_some()
-            || memmem::find(self.message, b"connect() ").is_some()
-            || (self.stream_counters() && memmem::find(self.message, b"client").is_none());
+        let calls = find(self.message, b"upstream").is_some()
+            || find(self.message, b"connect() ").is_some()
+            || (self.stream_counters() && find(self.message, b"client").is_none());
         if calls { Side::Client } else { Side::Server }
     }
 
     fn stream_counters(&self) -> bool {
-        find(self.tail, b", bytes from/to client:").is_some() && !self.has_request()
+        !self.has_request() && find(self.tail, b", bytes from/to client:").is_some()
     }
 
     fn has_request(&self) -> bool {
@@ -303,7 +306,7 @@ impl<'a> Fields<'a> {
     }
 
     fn layer(&self) -> Layer {
-        let says = |text: &[u8]| memmem::find(self.message, text).is_some();
+        let says = |text: &[u8]| find(self.message, text).is_some();
         if self.stream_counters() {
             Layer::Stream
         } else if self.has_request() || says(b"while reading client request") || says(b"while waiting for request") {
@@ -325,13 +328,13 @@ impl<'a> Fields<'a> {
     fn upstream(&self) -> Option<String> {
         let start = find(self.tail, b", upstream: \"")? + 13;
         let value = &self.tail[start..];
-        let value = match memmem::find(&value[..value.len().min(16)], b"://") {
+        let value = match find(&value[..value.len().min(16)], b"://") {
             Some(at) if value[..at].iter().all(u8::is_ascii_alphanumeric) => &value[at + 3..],
             _ => value,
         };
         // A socket's path holds slashes; NGINX writes `unix:/path:/uri`.
         let end = if value.starts_with(b"unix:") {
-            memmem::find(value, b":/").and_then(|_| memchr::memchr(b':', &value[5..]).map(|at| at + 5))
+            find(value, b":/").and_then(|_| memchr::memchr(b':', &value[5..]).map(|at| at + 5))
         } else {
             memchr::memchr2(b'/', b'"', value)
         };
@@ -353,11 +356,13 @@ impl<'a> Fields<'a> {
         let mut seen = [false; 5];
         let twice = memchr::memchr_iter(b':', self.tail).any(|colon| {
             let (before, after) = (&self.tail[..colon], &self.tail[colon + 1..]);
-            let quoted = after.starts_with(b"\"") || after.starts_with(b" \"");
+            if !(after.starts_with(b"\"") || after.starts_with(b" \"")) {
+                return false;
+            }
             let name = names.iter().position(|name| {
                 before.strip_suffix(*name).is_some_and(|rest| matches!(rest.last(), Some(b' ' | b',')))
             });
-            name.is_some_and(|name| quoted && std::mem::replace(&mut seen[name], true))
+            name.is_some_and(|name| std::mem::replace(&mut seen[name], true))
         });
         let unclosed = self.has_request()
             && find(self.tail, b", upstream: \"").is_some_and(|at| {

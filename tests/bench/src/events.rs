@@ -9,7 +9,7 @@ use model::{
     identity::{Declared, SourceKind},
 };
 
-use crate::Table;
+use crate::{Clock, Table};
 
 /// Events per round.
 const EVENTS: usize = 500;
@@ -67,7 +67,7 @@ pub fn run() {
                 }),
             ),
         ];
-        Table { bytes: body.len() * EVENTS, items: EVENTS, rounds: 15 }.print(Some(4.0), works);
+        Table { bytes: body.len() * EVENTS, items: EVENTS, rounds: 15, clock: Clock::Thread }.print(Some(4.0), works);
     }
 }
 

@@ -6,7 +6,7 @@ use std::{path::Path, thread};
 use ledger::{Append, Config, Lane, Ledger, Outcome, Payload, VerifyOptions, init, verify};
 use sha2::{Digest as _, Sha256};
 
-use crate::Table;
+use crate::{Clock, Table};
 
 const ENTRIES: usize = 70_000;
 const PAYLOAD: usize = 4096;
@@ -37,7 +37,7 @@ pub fn run() {
         assert_eq!((report.outcome(), report.verified), (Outcome::Verified, ENTRIES as u64), "{report}");
         assert_eq!(report.payloads, ENTRIES as u64);
     };
-    let table = Table { bytes, items: ENTRIES, rounds: 5 };
+    let table = Table { bytes, items: ENTRIES, rounds: 5, clock: Clock::Wall };
     table.print(
         Some(0.8),
         &mut [

@@ -131,6 +131,18 @@ impl<'a> Values<'a> {
         self.get(var).filter(|value| !value.is_empty())
     }
 
+    /// Calls `f` with those of these variables that the format has, and returns which they were, a bit each.
+    pub(super) fn present(&self, vars: &[Var], mut f: impl FnMut(&'a [u8])) -> u32 {
+        let mut bits = 0;
+        for var in vars {
+            if let Some(value) = self.get(*var) {
+                bits |= 1 << *var as usize;
+                f(value);
+            }
+        }
+        bits
+    }
+
     /// The format has a TLS variable.
     pub(super) fn has_tls(&self) -> bool {
         self.0[Var::SslProtocol as usize..=Var::SpiffeId as usize].iter().any(Option::is_some)

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use foldhash::fast::RandomState;
 use model::{
     Time,
     edges::{Answer, Direction, EdgeRow, Edges, TlsSeen},
@@ -32,12 +33,12 @@ pub struct Fold {
     format: AccessFormat,
     rows: Vec<Counted>,
     /// Row of a key, the bytes of [`Fold::key`].
-    index: HashMap<Box<[u8]>, usize>,
+    index: HashMap<Box<[u8]>, usize, RandomState>,
     /// The key of the line at hand, and the row of the line before: neighbours mostly share it.
     key: Vec<u8>,
     last: Option<usize>,
     /// Certificates seen, by the TLS part of the key.
-    certificates: HashMap<Box<[u8]>, certificate::Seen>,
+    certificates: HashMap<Box<[u8]>, certificate::Seen, RandomState>,
     /// The last text of a time and what it means: lines of one second repeat it.
     last_time: (Vec<u8>, Option<Time>),
 }
@@ -58,10 +59,10 @@ impl Fold {
         Self {
             format,
             rows: Vec::new(),
-            index: HashMap::new(),
+            index: HashMap::default(),
             key: Vec::with_capacity(512),
             last: None,
-            certificates: HashMap::new(),
+            certificates: HashMap::default(),
             last_time: (Vec::new(), None),
         }
     }
@@ -181,36 +182,12 @@ impl Fold {
         self.key.clear();
         self.key.extend_from_slice(&minute.0.to_le_bytes());
         self.key.extend_from_slice(&[u8::from(direction == Direction::Out), u8::from(stream)]);
-        let mut put = |value: Option<&[u8]>| {
-            // Absent and empty differ; the length keeps neighbours apart.
-            let len = value.map_or(u32::MAX, |v| u32::try_from(v.len()).unwrap_or(u32::MAX - 1));
-            self.key.extend_from_slice(&len.to_le_bytes());
-            self.key.extend_from_slice(value.unwrap_or_default());
-        };
-        put(Some(peer));
-        for var in [Var::ServerName, Var::UpstreamName, Var::Hostname, Var::SslProtocol, Var::SpiffeId] {
-            put(values.get(var));
-        }
+        put(&mut self.key, peer);
+        put_those(&mut self.key, values, NAMES);
         let tls = self.key.len();
-        let mut put = |value: Option<&[u8]>| {
-            let len = value.map_or(u32::MAX, |v| u32::try_from(v.len()).unwrap_or(u32::MAX - 1));
-            self.key.extend_from_slice(&len.to_le_bytes());
-            self.key.extend_from_slice(value.unwrap_or_default());
-        };
-        for var in [
-            Var::SslClientVerify,
-            Var::SslClientSerial,
-            Var::SslClientSubject,
-            Var::SslClientIssuer,
-            Var::SslClientNotBefore,
-            Var::SslClientNotAfter,
-        ] {
-            put(values.get(var));
-        }
-        if values.some(Var::SslClientSerial).is_none() {
-            // Without a serial only the certificate itself tells callers apart.
-            put(values.get(Var::SslClientCertificate));
-        }
+        // Without a serial only the certificate itself tells callers apart.
+        let certificate = values.some(Var::SslClientSerial).is_none();
+        put_those(&mut self.key, values, if certificate { CALLER } else { &CALLER[..CALLER.len() - 1] });
         tls
     }
 
@@ -274,6 +251,42 @@ impl Fold {
     }
 }
 
+/// What of a line besides the peer tells one row from another, and what of it makes the TLS part of the key.
+const NAMES: &[Var] = &[Var::ServerName, Var::UpstreamName, Var::Hostname, Var::SslProtocol, Var::SpiffeId];
+const CALLER: &[Var] = &[
+    Var::SslClientVerify,
+    Var::SslClientSerial,
+    Var::SslClientSubject,
+    Var::SslClientIssuer,
+    Var::SslClientNotBefore,
+    Var::SslClientNotAfter,
+    Var::SslClientCertificate,
+];
+
+/// Appends a value to a key; the length keeps neighbours apart.
+fn put(key: &mut Vec<u8>, value: &[u8]) {
+    key.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
+    key.extend_from_slice(value);
+}
+
+/// Appends those values that the format has, behind a word that says which: absent and empty differ.
+fn put_those(key: &mut Vec<u8>, values: &Values<'_>, vars: &[Var]) {
+    let word = key.len();
+    key.extend_from_slice(&[0; 4]);
+    let bits = values.present(vars, |value| put(key, value));
+    key[word..word + 4].copy_from_slice(&bits.to_le_bytes());
+}
+
+/// A status as `u16::from_str` reads it; three digits nearly always.
+fn status(text: &[u8]) -> Option<u16> {
+    match text {
+        [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9'] => {
+            Some([a, b, c].into_iter().fold(0, |n, digit| n * 10 + u16::from(digit - b'0')))
+        }
+        _ => std::str::from_utf8(text).ok()?.parse().ok(),
+    }
+}
+
 impl Counted {
     fn count(&mut self, at: Time, values: &Values<'_>) {
         let row = &mut self.row;
@@ -289,8 +302,7 @@ impl Counted {
         let none = |var| values.get(var) == Some(b"0");
         row.empty += u64::from(row.stream && none(Var::BytesSent) && none(Var::BytesReceived));
 
-        let status = values.some(Var::Status).and_then(|text| std::str::from_utf8(text).ok()?.parse::<u16>().ok());
-        let Some(status) = status else { return };
+        let Some(status) = values.some(Var::Status).and_then(status) else { return };
         let upstream = values.get(Var::UpstreamStatus);
         let is = |answer: &Answer, status: u16, upstream: Option<&[u8]>| {
             answer.status == status && answer.upstream.as_deref().map(str::as_bytes) == upstream

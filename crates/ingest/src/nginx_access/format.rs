@@ -6,7 +6,10 @@ use super::{
     fields::{Values, Var},
     json::{self, Layout},
 };
-use crate::redact::{self, Span};
+use crate::{
+    find,
+    redact::{self, Span},
+};
 
 /// The rule of values that a declared format says are secrets.
 const RULE: &str = "variable";
@@ -304,7 +307,51 @@ struct Field {
     var: Option<Var>,
     secret: bool,
     /// What stands behind it; empty for the last field of a format that ends with a variable.
-    until: Box<[u8]>,
+    until: Until,
+}
+
+/// A text between two variables, prepared to be searched for.
+#[derive(Clone, Debug)]
+struct Until {
+    text: Box<[u8]>,
+    /// The first eight bytes, and a mask for those that there are.
+    head: u64,
+    mask: u64,
+}
+
+impl Until {
+    fn new(text: &[u8]) -> Self {
+        let (mut head, mut mask) = ([0; 8], [0; 8]);
+        for (n, byte) in text.iter().take(8).enumerate() {
+            (head[n], mask[n]) = (*byte, 0xFF);
+        }
+        Self { text: text.into(), head: u64::from_le_bytes(head), mask: u64::from_le_bytes(mask) }
+    }
+
+    /// It stands at the start of these bytes. Mostly it is short, and then this is one comparison.
+    #[inline]
+    fn begins(&self, bytes: &[u8]) -> bool {
+        match bytes.first_chunk() {
+            _ if self.text.len() == 1 => bytes.first() == self.text.first(),
+            Some(chunk) if self.text.len() <= 8 => u64::from_le_bytes(*chunk) & self.mask == self.head,
+            _ => bytes.starts_with(&self.text),
+        }
+    }
+
+    /// Where it stands first, as far as `fits` accepts what follows.
+    #[inline]
+    fn find(&self, bytes: &[u8], fits: impl Fn(&[u8]) -> bool) -> Option<usize> {
+        // The first byte of what stands between two variables is rare in their values.
+        let first = *self.text.first()?;
+        let mut from = 0;
+        loop {
+            let at = from + find::byte(first, &bytes[from..])?;
+            if self.begins(&bytes[at..]) && fits(&bytes[at + self.text.len()..]) {
+                return Some(at);
+            }
+            from = at + 1;
+        }
+    }
 }
 
 impl Template {
@@ -327,7 +374,7 @@ impl Template {
                 _ => b"",
             };
             let var = Var::of_variable(name.as_bytes());
-            template.fields.push(Field { var, secret: is_secret(name), until: until.into() });
+            template.fields.push(Field { var, secret: is_secret(name), until: Until::new(until) });
         }
         if template.fields.is_empty() { Err(FormatError::NothingToRead) } else { Ok(template) }
     }
@@ -344,13 +391,14 @@ impl Template {
     /// Calls `f` with start and end of each field; false when the line does not have this form.
     #[inline]
     fn each(&self, line: &[u8], mut f: impl FnMut(&Field, usize, usize)) -> bool {
-        if !line.starts_with(&self.lead) {
+        // An empty box points nowhere, and where `memcmp` reads with masked loads, even no bytes from there cost a fault.
+        if !self.lead.is_empty() && !line.starts_with(&self.lead) {
             return false;
         }
         let mut start = self.lead.len();
         for (i, field) in self.fields.iter().enumerate() {
             let rest = &line[start..];
-            let end = if field.until.is_empty() {
+            let end = if field.until.text.is_empty() {
                 // The last field of an open format ends at a space, where the more begins.
                 let end = if self.open { memchr::memchr(b' ', rest) } else { None };
                 end.unwrap_or(rest.len())
@@ -358,14 +406,11 @@ impl Template {
                 // A caller chooses some values (a user name with ` [` in it); a time or status behind must look like
                 // one, otherwise the search goes on.
                 let next = self.fields.get(i + 1).and_then(|next| next.var);
-                let (first, others) = field.until.split_first().unwrap_or((&b' ', b""));
-                let ends = |at: &usize| rest[at + 1..].strip_prefix(others).is_some_and(|behind| fits(next, behind));
-                // The first byte of what stands between two variables is rare in their values.
-                let Some(end) = memchr::memchr_iter(*first, rest).find(ends) else { return false };
+                let Some(end) = field.until.find(rest, |behind| fits(next, behind)) else { return false };
                 end
             };
             f(field, start, start + end);
-            start += end + field.until.len();
+            start += end + field.until.text.len();
         }
         start == line.len() || self.open
     }

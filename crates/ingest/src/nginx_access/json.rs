@@ -5,13 +5,31 @@
 //! reader would lose exactly the lines of broken requests, and would copy what we only look at.
 
 use super::fields::{Values, Var};
+use crate::find::equal_bytes;
 
 /// Which key means what, learned from the lines: keys come in the same order on every line of one format, so the
 /// search nearly always ends at its first step.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layout {
-    keys: Vec<(Box<[u8]>, Option<Var>)>,
+    keys: Vec<Key>,
     next: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Key {
+    /// `,"name":"`, as a template without spaces writes it between two strings: mostly it need not be taken apart.
+    glue: Box<[u8]>,
+    var: Option<Var>,
+}
+
+impl Key {
+    fn new(name: &[u8], var: Option<Var>) -> Self {
+        Self { glue: [b",\"", name, b"\":\""].concat().into(), var }
+    }
+
+    fn name(&self) -> &[u8] {
+        &self.glue[2..self.glue.len() - 3]
+    }
 }
 
 impl Layout {
@@ -20,22 +38,37 @@ impl Layout {
 
     /// Fixes the meaning of a key, as a declared format does.
     pub(super) fn declare(&mut self, key: &[u8], var: Option<Var>) {
-        self.keys.push((key.into(), var));
+        if key.iter().rev().take_while(|b| **b == b'\\').count() % 2 == 1 {
+            // Its closing quote is escaped: no line has such a key.
+            return;
+        }
+        self.keys.push(Key::new(key, var));
+    }
+
+    /// The meaning of the next key if it is the one that followed on the line before, between strings and without
+    /// spaces; and where its value begins behind the quote.
+    #[inline]
+    fn expected(&mut self, line: &[u8], at: usize) -> Option<(Option<Var>, usize)> {
+        let Key { glue, var } = self.keys.get(self.next)?;
+        if !line[at..].starts_with(glue) {
+            return None;
+        }
+        self.next = if self.next + 1 < self.keys.len() { self.next + 1 } else { 0 };
+        Some((*var, at + glue.len()))
     }
 
     fn var(&mut self, key: &[u8]) -> Option<Var> {
         let known = self.keys.len();
         for step in 0..known {
             let at = if self.next + step < known { self.next + step } else { self.next + step - known };
-            let (name, var) = &self.keys[at];
-            if **name == *key {
+            if self.keys[at].name() == key {
                 self.next = if at + 1 < known { at + 1 } else { 0 };
-                return *var;
+                return self.keys[at].var;
             }
         }
         let var = Var::of_key(key);
         if known < Self::MAX_KEYS {
-            self.keys.push((key.into(), var));
+            self.keys.push(Key::new(key, var));
             self.next = 0;
         }
         var
@@ -47,6 +80,13 @@ pub(super) fn read<'a>(line: &'a [u8], layout: &mut Layout, values: &mut Values<
     let mut at = 1;
     layout.next = 0;
     loop {
+        while let Some((var, start)) = layout.expected(line, at) {
+            let end = string_end(line, start).ok_or("the line is cut inside a value")?;
+            if let Some(var) = var {
+                values.set(var, &line[start..end]);
+            }
+            at = end + 1;
+        }
         at = skip(line, at, b" \t\r,");
         match line.get(at) {
             Some(b'}') => break,
@@ -84,7 +124,7 @@ fn string_end(line: &[u8], mut at: usize) -> Option<usize> {
         // Values are short, mostly under 32 bytes: looking at eight bytes at a time beats the start-up of `memchr2`.
         while let Some(chunk) = line.get(at..at + 8) {
             let word = u64::from_le_bytes(chunk.try_into().ok()?);
-            let found = has_byte(word, b'"') | has_byte(word, b'\\');
+            let found = equal_bytes(word, b'"') | equal_bytes(word, b'\\');
             if found == 0 {
                 at += 8;
                 continue;
@@ -98,14 +138,6 @@ fn string_end(line: &[u8], mut at: usize) -> Option<usize> {
             _ => at += 1,
         }
     }
-}
-
-/// The high bit of every byte of `word` that equals `byte`; above the lowest such byte there may be false ones (the
-/// exact test for a zero byte borrows upwards), so only the lowest counts.
-const fn has_byte(word: u64, byte: u8) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    let zero_where_equal = word ^ (ONES * byte as u64);
-    zero_where_equal.wrapping_sub(ONES) & !zero_where_equal & (ONES << 7)
 }
 
 /// The value at `at`, without quotes, and where it ends; `None` for objects and lists, which hold nothing for us.

@@ -6,6 +6,8 @@
 use memchr::memmem;
 use model::handshake::Failure;
 
+use crate::find::find;
+
 /// One understood message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Message {
@@ -19,8 +21,12 @@ pub(super) struct Message {
 
 /// Reads a message; `None` when it is not about a handshake and decides no cause.
 pub(super) fn read(message: &[u8]) -> Option<Message> {
+    // Most lines are about something else: none of the texts below begins like them.
+    if !matches!(message.first(), Some(b'c' | b'u' | b'S' | b'p' | b'h' | b'r' | b's')) {
+        return None;
+    }
     let begins = |text: &str| message.starts_with(text.as_bytes());
-    let says = |text: &str| memmem::find(message, text.as_bytes()).is_some();
+    let says = |text: &str| find(message, text.as_bytes()).is_some();
     let only = |failure| {
         let (verify_code, expected_name) = (None, None);
         Message { failure, verify_code, reason: None, alert: None, alert_disputed: false, expected_name }
@@ -109,13 +115,13 @@ const VERSION_TOO_LOW: u16 = 0x18C;
 
 /// A failed call into the TLS library.
 fn ssl(message: &[u8], handshake: bool) -> Option<Message> {
-    let says = |text: &str| memmem::find(message, text.as_bytes()).is_some();
+    let says = |text: &str| find(message, text.as_bytes()).is_some();
     let code = first_ssl_code(message);
     // BoringSSL shares the numbers of alerts, not those of its own reasons; its texts are the macro names.
     let boring = says("OPENSSL_internal:");
     let reason = code.map(|code| u16::try_from(code & 0xFFF).unwrap_or(0));
     let by_reason = reason.and_then(|reason| reason.checked_sub(1000)).and_then(|alert| u8::try_from(alert).ok());
-    let by_text = memmem::find(message, b"SSL alert number ").and_then(|at| {
+    let by_text = find(message, b"SSL alert number ").and_then(|at| {
         let digits = &message[at + 17..];
         let end = digits.iter().position(|b| !b.is_ascii_digit()).unwrap_or(digits.len());
         std::str::from_utf8(&digits[..end]).ok()?.parse::<u8>().ok()

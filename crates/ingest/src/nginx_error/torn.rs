@@ -11,8 +11,6 @@
 
 use std::collections::VecDeque;
 
-use memchr::memmem;
-
 use super::{Head, LONGEST_LINE};
 use crate::{find::find, lines::Framed};
 
@@ -89,11 +87,12 @@ impl Torn {
 
 /// Escaped line feeds in the paths of the requests that stand here. Queries are not decoded, so theirs break nothing.
 fn line_feeds(fields: &[u8]) -> usize {
-    memmem::find_iter(fields, b"request: \"")
-        .map(|at| {
-            let request = &fields[at + 10..];
+    memchr::memchr_iter(b'"', fields)
+        .filter(|quote| fields[..*quote].ends_with(b"request: "))
+        .map(|quote| {
+            let request = &fields[quote + 1..];
             let path = &request[..memchr::memchr(b'?', request).unwrap_or(request.len())];
-            memmem::find_iter(path, b"%0").filter(|at| matches!(path.get(at + 2), Some(b'A' | b'a'))).count()
+            memchr::memchr_iter(b'%', path).filter(|at| matches!(&path[at + 1..], [b'0', b'A' | b'a', ..])).count()
         })
         .sum()
 }

@@ -106,11 +106,14 @@ pub(super) fn unquoted_end(bytes: &[u8], at: usize) -> usize {
     })
 }
 
+/// What stands behind the user, password and host of an address.
+pub(super) const fn ends_authority(b: u8) -> bool {
+    !b.is_ascii_graphic() || matches!(b, b'/' | b'?' | b'#' | b'"' | b'\'' | b'\\' | b'<' | b'>')
+}
+
 /// `user:password@` after `scheme://`, of which the password goes; a long user name alone is a token.
 fn userinfo(bytes: &[u8], start: usize, end: usize, found: Found<'_>) {
-    let stop = run(bytes, end, |b| {
-        b.is_ascii_graphic() && !matches!(b, b'/' | b'?' | b'#' | b'"' | b'\'' | b'\\' | b'<' | b'>')
-    });
+    let stop = run(bytes, end, |b| !ends_authority(b));
     let Some(at) = bytes[end..stop].iter().rposition(|b| *b == b'@').map(|n| end + n) else { return };
     let web = bytes[..start].ends_with(b"http") || bytes[..start].ends_with(b"https");
     match bytes[end..at].iter().position(|b| *b == b':').map(|n| end + n) {
