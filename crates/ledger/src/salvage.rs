@@ -5,7 +5,7 @@ use crate::blocks::{Blocks, OVERLAP, remove_torn, set_aside};
 use crate::config::{Config, Running};
 use crate::error::Error;
 use crate::group::Group;
-use crate::head::{Folder, KeyList, Signer, new_origin, read_positions};
+use crate::head::{Folder, KeyLine, KeyList, Signer, new_origin, read_positions, secret_path};
 use crate::journal::{self, Scan, make_spare, scan, segments};
 use crate::leaf::{MAX_BODY, split_leaf, time_text, write_leaf};
 use crate::ledger::{first_head, lock};
@@ -23,7 +23,8 @@ use std::sync::Arc;
 /// Reads all entries, so it can take long. Afterwards [`crate::Ledger::open`] works.
 ///
 /// # Errors
-/// Those of reading and writing; [`Error::Locked`] while the ledger is open; [`Error::BadOrigin`] also if the new origin is the old one.
+/// Those of reading and writing; [`Error::Locked`] while the ledger is open; [`Error::BadOrigin`] also for an origin that this log has had
+/// (but not for one that a cut-off call of this function has only written into the list of keys).
 pub fn accept_rollback(
     config: &Config,
     origin: Option<&str>,
@@ -32,9 +33,12 @@ pub fn accept_rollback(
     let folder = config.folder();
     folder.check_format(true)?;
     let _locks = lock(&folder)?;
-    let (old_origin, list) = (folder.origin()?, KeyList::read(&folder)?);
+    let (old_origin, mut list) = (folder.origin()?, KeyList::read(&folder)?);
     let new = new_origin(origin)?;
-    if list.0.iter().any(|line| line.vkey.name() == new) {
+    // The folder takes the name before anything is signed under it, and the next rollback ends its keys: one that has neither
+    // the name nor an end is of this command, cut off, and has signed nothing.
+    let is_cut_off = |line: &KeyLine| line.end.is_none() && old_origin != new;
+    if list.0.iter().any(|line| line.vkey.name() == new && !is_cut_off(line)) {
         return Err(Error::BadOrigin { origin: new });
     }
     let old_checkpoint = last_checkpoint(&folder, &list)?;
@@ -57,6 +61,9 @@ pub fn accept_rollback(
     // entries again, and payloads of entries that are lost, which are set aside. A crash on the way leaves a folder that still asks for this command.
     set_payloads_aside(&folder, kept)?;
     let size = kept + 1;
+    for line in list.0.extract_if(.., |line| line.vkey.name() == new) {
+        folder.disk.remove(&folder.path(secret_path(&line.vkey)))?;
+    }
     let signer = Signer::create(&folder, &new, size, list)?;
     let blocks = Arc::new(Blocks::default());
     let nothing = first_head(&signer, 0, merkle::empty_root());

@@ -113,3 +113,43 @@ fn a_rollback_that_is_cut_off_can_be_accepted_again() {
     }
     assert!(hit > 5);
 }
+
+/// The same under a name that was given: it can be asked for again by that name as long as the folder has not taken it, whatever
+/// the list of keys says; from then on something may have been signed under it.
+#[test]
+fn a_rollback_that_is_cut_off_can_be_accepted_again_under_its_name() {
+    let name = Some("again.example/log");
+    let (mut listed, mut taken) = (0, 0);
+    for step in 1..400 {
+        let mut world = World::new();
+        init(&world.config, None).unwrap();
+        let log = world.check().unwrap();
+        world.work(&log, 5);
+        log.close().unwrap();
+        drop(log);
+        let note = |_: &Notice| b"null".to_vec();
+        world.sim.set_fault(world.sim.steps() + step, Fault::PowerCut);
+        let done = accept_rollback(&world.config, name, note).is_ok();
+        let mut dice = dice(step);
+        world.sim.power_on(&mut dice);
+        if done {
+            break;
+        }
+        let text = |path: &str| String::from_utf8(world.sim.content(Path::new(path)).unwrap()).unwrap();
+        let is_taken = text("/data/ledger/origin").contains("again.example");
+        listed += u64::from(!is_taken && text("/data/ledger/keys/vkeys").contains("again.example"));
+        let again = accept_rollback(&world.config, name, note);
+        if is_taken {
+            taken += 1;
+            assert!(matches!(again, Err(Error::BadOrigin { .. })), "step {step}");
+            continue;
+        }
+        again.unwrap();
+        world.checkpoints.clear();
+        world.check().unwrap().close().unwrap();
+        let options = VerifyOptions { disk: world.config.disk.clone(), ..VerifyOptions::default() };
+        let report = verify(Path::new("/data"), &options);
+        assert_eq!((report.outcome(), report.damaged), (Outcome::Verified, 0), "step {step}: {report}");
+    }
+    assert!(listed > 0 && taken > 0, "{listed} {taken}");
+}

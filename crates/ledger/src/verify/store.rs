@@ -6,7 +6,7 @@ use crate::group::Group;
 use crate::journal::{Finding, Scan, is_segment, scan_live};
 use crate::leaf::{day_of, split_leaf};
 use crate::note::Checkpoint;
-use crate::payload::{Block, block_first, commitment, hex, reference_in};
+use crate::payload::{Block, PayloadRef, block_first, commitment, hex, reference_in};
 use crate::prune::{PruneList, covering, read_list};
 use crate::tiles::{TileStore, WIDTH, bundle_path, split_bundle, tile_path, tile_width};
 use std::collections::BTreeSet;
@@ -208,10 +208,9 @@ fn has_its_width(path: &Path, bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether a reader of this leaf looks for its payload in this folder, `class/day`.
-fn lies_in(leaf: &[u8], place: &Path) -> bool {
-    let class = split_leaf(leaf).and_then(|(_, body)| reference_in(body)).map(|reference| reference.class);
-    class.zip(day_of(leaf)).is_some_and(|(class, day)| Path::new(&class).join(day) == place)
+/// Whether a reader of this leaf, which has this reference, looks for its payload in this folder, `class/day`.
+fn lies_in(leaf: &[u8], reference: &PayloadRef, place: &Path) -> bool {
+    day_of(leaf).is_some_and(|day| Path::new(&reference.class).join(day) == place)
 }
 
 /// Reads payload blocks, each by itself.
@@ -275,16 +274,16 @@ impl BlockReader<'_> {
                 self.groups.iter().find_map(|group| group.leaf(entry))
             };
             match leaf {
-                Some(leaf) if commits(leaf, block.salted(row)) => {
-                    if lies_in(leaf, place) {
-                        part.found.push(entry);
-                    } else {
-                        part.report.refute(path, Some(entry), "it is not in the folder of its class and day");
+                Some(leaf) => match reference_of(leaf) {
+                    Some(reference) if reference_fits(&reference, block.salted(row)) => {
+                        if lies_in(leaf, &reference, place) {
+                            part.found.push(entry);
+                        } else {
+                            part.report.refute(path, Some(entry), "it is not in the folder of its class and day");
+                        }
                     }
-                }
-                Some(_) => {
-                    part.report.refute(path, Some(entry), "the payload is not the one that the entry names");
-                }
+                    _ => part.report.refute(path, Some(entry), "the payload is not the one that the entry names"),
+                },
                 None => {}
             }
         }
@@ -292,7 +291,13 @@ impl BlockReader<'_> {
 }
 
 fn commits(leaf: &[u8], salted: &[u8]) -> bool {
-    split_leaf(leaf).and_then(|(_, body)| reference_in(body)).is_some_and(|reference| {
-        reference.commit == hex(&commitment(salted)) && reference.len == salted.len() as u64 - 32
-    })
+    reference_of(leaf).is_some_and(|reference| reference_fits(&reference, salted))
+}
+
+fn reference_of(leaf: &[u8]) -> Option<PayloadRef> {
+    split_leaf(leaf).and_then(|(_, body)| reference_in(body))
+}
+
+fn reference_fits(reference: &PayloadRef, salted: &[u8]) -> bool {
+    reference.len == salted.len() as u64 - 32 && reference.commit == hex(&commitment(salted))
 }
