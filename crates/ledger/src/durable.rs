@@ -103,25 +103,37 @@ impl Disk {
         .map_err(Error::io("read", path))
     }
 
+    /// Length of the file, and its first `count` bytes, or all if it is shorter.
+    pub(crate) fn read_start(&self, path: &Path, count: usize) -> Result<(u64, Vec<u8>), Error> {
+        self.read_part(path, count, |_| 0)
+    }
+
     /// Length of the file, and its last `count` bytes, or all if it is shorter.
     pub(crate) fn read_end(&self, path: &Path, count: usize) -> Result<(u64, Vec<u8>), Error> {
-        let tail = || match self {
+        self.read_part(path, count, |beyond| beyond)
+    }
+
+    /// `count` bytes from where `from` says, which is given how many bytes the file has beyond them.
+    fn read_part(&self, path: &Path, count: usize, from: impl Fn(u64) -> u64) -> Result<(u64, Vec<u8>), Error> {
+        let part = || match self {
             Self::Real => {
                 let file = File::open(path)?;
                 let len = file.metadata()?.len();
                 let mut bytes = vec![0; count.min(usize::try_from(len).unwrap_or(usize::MAX))];
-                let from = len - bytes.len() as u64;
-                file.read_exact_at(&mut bytes, from)?;
+                let beyond = len - bytes.len() as u64;
+                file.read_exact_at(&mut bytes, from(beyond))?;
                 Ok((len, bytes))
             }
             Self::Simulated(sim) => {
                 let mut bytes = sim.read(path)?;
-                let len = bytes.len();
-                bytes.drain(..len.saturating_sub(count));
-                Ok((len as u64, bytes))
+                let len = bytes.len() as u64;
+                let beyond = bytes.len().saturating_sub(count);
+                bytes.drain(..usize::try_from(from(beyond as u64)).unwrap_or(beyond));
+                bytes.truncate(count);
+                Ok((len, bytes))
             }
         };
-        tail().map_err(Error::io("read", path))
+        part().map_err(Error::io("read", path))
     }
 
     /// The file, or none if there is no such file.

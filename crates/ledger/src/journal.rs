@@ -87,14 +87,14 @@ pub(crate) struct Active {
 /// passes has changed nothing, and the same can be tried again.
 pub(crate) fn begin(disk: &Disk, dir: &Path, first: u64, generation: u64) -> Result<Active, Error> {
     let spare = dir.join(SPARE);
-    let bytes = disk.read(&spare)?;
-    let nonce = nonce(&bytes).ok_or_else(|| Error::damaged(&spare, "its first page is wrong"))?;
+    let (len, page) = disk.read_start(&spare, PAGE)?;
+    let nonce = nonce(&page).ok_or_else(|| Error::damaged(&spare, "its first page is wrong"))?;
     let path = dir.join(segment_name(first, generation));
     let mut file = disk.open_segment(&spare)?;
     disk.rename(&spare, &path)?;
     file.is_now(&path);
     disk.sync_dir(dir)?;
-    Ok(Active { file, nonce, at: PAGE as u64, len: bytes.len() as u64 })
+    Ok(Active { file, nonce, at: PAGE as u64, len })
 }
 
 /// What reading the journal has found besides groups.

@@ -53,6 +53,20 @@ fn begun() -> World {
     world
 }
 
+/// A ledger whose process ended in the middle of its work.
+fn cut_off() -> World {
+    let mut world = begun();
+    let log = world.check().unwrap();
+    world.work(&log, 25);
+    let newest = log.size() - 1;
+    assert!(log.wait_sealed(newest, PATIENCE) > newest);
+    world.sim.cut_power();
+    assert!(log.close().is_err());
+    drop(log);
+    world.sim.power_on(|n| n - 1);
+    world
+}
+
 fn live(world: &mut World) -> bool {
     let Some(log) = world.check() else { return false };
     world.work(&log, 25);
@@ -217,10 +231,9 @@ struct Seen {
 
 impl Seen {
     /// The disk is in trouble for some steps, then well again; meanwhile appends are tried all the time.
-    fn run(&mut self, fault: Fault, set: impl FnOnce(&World), seed: u64, kinds: &mut Kinds) {
+    fn run(&mut self, mut world: World, fault: Fault, set: impl FnOnce(&World), seed: u64, kinds: &mut Kinds) {
         let passes = !matches!(fault, Fault::Broken { .. });
         let mut dice = dice(seed);
-        let mut world = begun();
         let before = world.sim.steps();
         set(&world);
         let mut stopped = false;
@@ -290,7 +303,7 @@ fn trouble(stretch: impl Fn(u64) -> Fault, may_fail: impl Fn(Operation) -> bool)
     let (mut seen, mut kinds) = (Seen::default(), Kinds::default());
     for step in 1..=steps {
         let fault = stretch(1 + step * step % 37);
-        seen.run(fault, |world| world.sim.set_fault(world.sim.steps() + step, fault), step, &mut kinds);
+        seen.run(begun(), fault, |world| world.sim.set_fault(world.sim.steps() + step, fault), step, &mut kinds);
     }
     for wanted in kinds.left(|(operation, _)| may_fail(operation)) {
         for attempt in 0..200 {
@@ -299,7 +312,9 @@ fn trouble(stretch: impl Fn(u64) -> Fault, may_fail: impl Fn(Operation) -> bool)
             }
             let fault = stretch(1 + attempt * 7 % 37);
             let chosen = move |operation, path: &Path| (operation, kind(path)) == wanted;
-            seen.run(fault, |world| world.sim.set_fault_when(fault, chosen), attempt, &mut kinds);
+            // Some steps are only made where another life was cut off.
+            let world = if attempt % 2 == 0 { begun() } else { cut_off() };
+            seen.run(world, fault, |world| world.sim.set_fault_when(fault, chosen), attempt, &mut kinds);
         }
     }
     let Seen { runs, acknowledged, refused, gaps, stopped, not_opened } = seen;
