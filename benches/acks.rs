@@ -95,18 +95,17 @@ fn beside_postgres(options: &Options) {
     let Some(postgres) = Postgres::start() else { return println!("\nPostgreSQL is not installed: not compared") };
     let ours = Server::counterfoil(true);
     let body = event::of(4 << 10);
-    println!(
-        "\n4 KB, a connection per event here, {} open connections there; both durable at the answer",
-        options.senders
-    );
-    let mut rates = [Vec::new(), Vec::new()];
-    for round in 0..options.rounds {
-        let load = Load { to: ours.address, events: options.events, senders: options.senders, round };
-        rates[0].push(load.run(&body, false).rate);
-        rates[1].push(postgres.rate(&body, options.senders));
+    println!("\n4 KB into PostgreSQL, {} clients; both durable at the answer, everything on here", options.senders);
+    for (name, keep_alive) in [("a connection per event", false), ("open connections", true)] {
+        let mut rates = [Vec::new(), Vec::new()];
+        for round in 0..options.rounds {
+            let load = Load { to: ours.address, events: options.events, senders: options.senders, round };
+            rates[0].push(load.run(&body, keep_alive).rate);
+            rates[1].push(postgres.rate(&body, options.senders, keep_alive));
+        }
+        let [ours, theirs] = rates.map(median);
+        println!("{name}: counterfoil {ours:.0} acks/s, PostgreSQL {theirs:.0} commits/s, ratio {:.1}", ours / theirs);
     }
-    let [ours, theirs] = rates.map(median);
-    println!("counterfoil {ours:.0} acks/s, PostgreSQL {theirs:.0} commits/s, ratio {:.1}", ours / theirs);
 }
 
 fn median(mut rates: Vec<f64>) -> f64 {

@@ -1,5 +1,5 @@
 //! PostgreSQL storing the same events, one commit each: what a service in front of a database could reach at best, since
-//! here the clients speak to it directly over connections that stay open.
+//! here the clients speak to it directly.
 
 use crate::event::Event;
 use std::{
@@ -57,8 +57,8 @@ impl Postgres {
         command
     }
 
-    /// Commits a second, with so many clients.
-    pub(crate) fn rate(&self, event: &Event, clients: usize) -> f64 {
+    /// Commits a second, with so many clients, over connections that stay open or over a new one for each.
+    pub(crate) fn rate(&self, event: &Event, clients: usize, keep_alive: bool) -> f64 {
         let mut body = Vec::new();
         event.write(0, &mut body);
         let body = String::from_utf8(body).expect("JSON is text").replace('\'', "''");
@@ -79,6 +79,7 @@ impl Postgres {
                 "--client",
                 &clients,
             ])
+            .args((!keep_alive).then_some("--connect"))
             .arg("--file")
             .arg(&script)
             .arg("postgres")
