@@ -5,6 +5,9 @@
 //! Tekton's way is a new connection per event; keep-alive is shown beside it. Bodies are a recorded TaskRun event, each
 //! with a uid of its own.
 //!
+//! With `--only searchable` or `--only tenfold`: from the acknowledgement to the entry being found, and the cost of ten
+//! times the data.
+//!
 //! `cargo bench -p counterfoil --bench acks [-- --events N --rounds N --senders N --only WORD]`
 
 #[path = "acks/bare.rs"]
@@ -15,8 +18,12 @@ mod event;
 mod load;
 #[path = "acks/postgres.rs"]
 mod postgres;
+#[path = "acks/searchable.rs"]
+mod searchable;
 #[path = "acks/server.rs"]
 mod server;
+#[path = "acks/tenfold.rs"]
+mod tenfold;
 
 use load::Load;
 use postgres::Postgres;
@@ -81,6 +88,11 @@ fn main() {
         std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default().trim(),
     );
+    match options.only.as_str() {
+        "searchable" => return searchable::run(options.senders),
+        "tenfold" => return tenfold::run(options.senders),
+        _ => {}
+    }
     println!("counterfoil answers 202 after fsync; bare axum answers 202 after reading the body, and keeps nothing");
     for case in CASES.iter().filter(|case| case.name.contains(&options.only)) {
         run(case, &options);
@@ -99,7 +111,7 @@ fn beside_postgres(options: &Options) {
     for (name, keep_alive) in [("a connection per event", false), ("open connections", true)] {
         let mut rates = [Vec::new(), Vec::new()];
         for round in 0..options.rounds {
-            let load = Load { to: ours.address, events: options.events, senders: options.senders, round };
+            let load = Load { to: ours.address, events: options.events, senders: options.senders, round, pace: None };
             rates[0].push(load.run(&body, keep_alive).rate);
             rates[1].push(postgres.rate(&body, options.senders, keep_alive));
         }
@@ -122,7 +134,7 @@ fn run(case: &Case, options: &Options) {
     let mut rates = [Vec::new(), Vec::new()];
     for round in 0..options.rounds {
         for (n, server) in [&ours, &bare].into_iter().enumerate() {
-            let load = Load { to: server.address, events: options.events, senders: options.senders, round };
+            let load = Load { to: server.address, events: options.events, senders: options.senders, round, pace: None };
             let before = server.cpu();
             let outcome = load.run(&body, case.keep_alive);
             let cpu = server.cpu().saturating_sub(before).as_secs_f64() * 1e6 / load::float(options.events);

@@ -54,6 +54,12 @@ impl Event {
         self.bytes.len()
     }
 
+    /// The uid in event `n`.
+    pub(crate) fn uid_of(&self, n: usize) -> String {
+        let uid = &self.bytes[self.uid + 8..self.uid + UID.len()];
+        format!("{n:08x}{}", String::from_utf8_lossy(uid))
+    }
+
     /// Puts the body of event `n` at the end of `out`.
     pub(crate) fn write(&self, n: usize, out: &mut Vec<u8>) {
         let from = out.len() + self.uid;

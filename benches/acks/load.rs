@@ -19,21 +19,43 @@ pub(crate) struct Load {
     pub(crate) events: usize,
     pub(crate) senders: usize,
     pub(crate) round: usize,
+    /// Events a second; none: as many as can be.
+    pub(crate) pace: Option<usize>,
 }
 
 /// What came of it.
 pub(crate) struct Outcome {
     pub(crate) rate: f64,
     times: Vec<Duration>,
+    /// Entry of each event, and when it was acknowledged.
+    pub(crate) acks: Vec<(u64, Instant)>,
 }
 
 impl Outcome {
     /// The time in milliseconds that this share of the events was answered within.
     pub(crate) fn at(&self, share: f64) -> f64 {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
-        let index = (float(self.times.len() - 1) * share) as usize;
-        self.times[index].as_secs_f64() * 1000.0
+        at(&self.times, share)
     }
+}
+
+/// The time in milliseconds that this share of the times, which are sorted, is not above.
+pub(crate) fn at(times: &[Duration], share: f64) -> f64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
+    let index = (float(times.len() - 1) * share).ceil() as usize;
+    times[index].as_secs_f64() * 1000.0
+}
+
+/// An event's way there and back.
+struct Sent {
+    took: Duration,
+    entry: u64,
+    acknowledged: Instant,
+}
+
+/// The entry that an answer names.
+fn entry(answer: &str) -> u64 {
+    let line = answer.lines().find_map(|line| line.strip_prefix("counterfoil-entry: "));
+    line.and_then(|entry| entry.parse().ok()).unwrap_or(0) // the bare server names none
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark")]
@@ -52,29 +74,34 @@ impl Load {
     pub(crate) fn run(&self, event: &Event, keep_alive: bool) -> Outcome {
         let next = AtomicUsize::new(0);
         let began = Instant::now();
-        let mut times: Vec<Duration> = thread::scope(|scope| {
+        let sent: Vec<Sent> = thread::scope(|scope| {
             let senders: Vec<_> = (0..self.senders)
                 .map(|sender| {
                     scope.spawn({
                         let next = &next;
-                        move || self.send(sender, next, event, keep_alive)
+                        move || self.send(sender, next, began, event, keep_alive)
                     })
                 })
                 .collect();
             senders.into_iter().flat_map(|sender| sender.join().expect("a sender ends")).collect()
         });
         let rate = float(self.events) / began.elapsed().as_secs_f64();
+        let mut times: Vec<Duration> = sent.iter().map(|sent| sent.took).collect();
         times.sort();
-        Outcome { rate, times }
+        Outcome { rate, times, acks: sent.iter().map(|sent| (sent.entry, sent.acknowledged)).collect() }
     }
 
-    fn send(&self, sender: usize, next: &AtomicUsize, event: &Event, keep_alive: bool) -> Vec<Duration> {
-        let (mut times, mut request, mut answer) = (Vec::new(), Vec::new(), vec![0; 4096]);
+    fn send(&self, sender: usize, next: &AtomicUsize, began: Instant, event: &Event, keep_alive: bool) -> Vec<Sent> {
+        let (mut all, mut request, mut answer) = (Vec::new(), Vec::new(), vec![0; 4096]);
         let mut kept: Option<TcpStream> = None;
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
             if n >= self.events {
-                return times;
+                return all;
+            }
+            if let Some(pace) = self.pace {
+                let due = began + Duration::from_secs_f64(float(n) / float(pace));
+                thread::sleep(due.saturating_duration_since(Instant::now()));
             }
             let id = self.round * self.events + n;
             request.clear();
@@ -100,8 +127,10 @@ impl Load {
                     break;
                 }
             }
-            assert!(answer.starts_with(b"HTTP/1.1 202"), "{}", String::from_utf8_lossy(&answer[..length]));
-            times.push(sent.elapsed());
+            let acknowledged = Instant::now();
+            let text = String::from_utf8_lossy(&answer[..length]);
+            assert!(text.starts_with("HTTP/1.1 202"), "{text}");
+            all.push(Sent { took: acknowledged - sent, entry: entry(&text), acknowledged });
             if keep_alive {
                 kept = Some(stream);
             }

@@ -66,14 +66,53 @@ impl Server {
 
     /// Entries that are durable and not searchable yet.
     pub(crate) fn lag(&self) -> u64 {
-        let mut stream = TcpStream::connect(self.api.expect("an api")).expect("connect");
-        stream.write_all(b"GET /api/v1/doctor HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n").expect("ask");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        let body = &answer[answer.find('{').expect("a document")..=answer.rfind('}').expect("its end")];
-        let answer: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        let answer = self.asker().ask("/api/v1/doctor");
         let of = |key: &str| answer["through"][key].as_u64().expect("a number");
         of("ledger") - of("entries")
+    }
+
+    /// Waits until everything durable is searchable.
+    pub(crate) fn settle(&self) {
+        let began = Instant::now();
+        while self.lag() > 0 {
+            assert!(began.elapsed() < Duration::from_mins(10), "it never becomes searchable");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// A connection to the api.
+    pub(crate) fn asker(&self) -> Asker {
+        let stream = TcpStream::connect(self.api.expect("an api")).expect("connect");
+        stream.set_nodelay(true).expect("nodelay");
+        Asker { stream: BufReader::new(stream) }
+    }
+}
+
+/// A connection over which questions are asked.
+pub(crate) struct Asker {
+    stream: BufReader<TcpStream>,
+}
+
+impl Asker {
+    /// The JSON at a path.
+    pub(crate) fn ask(&mut self, path: &str) -> serde_json::Value {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: b\r\n\r\n");
+        self.stream.get_mut().write_all(request.as_bytes()).expect("ask");
+        let (mut line, mut length) = (String::new(), 0);
+        loop {
+            line.clear();
+            self.stream.read_line(&mut line).expect("an answer");
+            if line.trim().is_empty() {
+                break;
+            }
+            assert!(!line.starts_with("HTTP") || line.contains(" 200 "), "{path}: {line}");
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a length");
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).expect("a document");
+        serde_json::from_slice(&body).expect("JSON")
     }
 }
 

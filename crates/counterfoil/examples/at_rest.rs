@@ -1,4 +1,5 @@
-//! Bytes at rest: payload blocks in percent of what was received, leaf and tile bytes an entry, by the size of the events.
+//! Bytes at rest: payload blocks in percent of what was received, leaf, tile and index bytes an entry, by the size of the
+//! events.
 //!
 //! `cargo run -p counterfoil --example at_rest [-- EVENTS]`. The events are the recordings of real Tekton controllers in
 //! `tests/fixtures`, each recording again and again as other runs: every uid, commit, digest and name is another one, and every
@@ -14,13 +15,16 @@ use std::{
     io::Read as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use counterfoil::{
+    derive::Derived,
     desk::{Arrival, Desk, Reached},
     keys::Keys,
+    log::Log,
     metrics::Metrics,
     people::People,
 };
@@ -61,8 +65,16 @@ fn main() -> Result<()> {
     }
     println!("{wanted} events of each size; received: bodies without headers; blocks: everything below payload/");
     println!(
-        "{:<18} {:>9} {:>12} {:>12} {:>11} {:>7} {:>9} {:>13}",
-        "events", "different", "bytes/event", "blocks/event", "% received", "leaf B", "tiles B", "leaf+tiles B"
+        "{:<18} {:>9} {:>12} {:>12} {:>11} {:>7} {:>9} {:>13} {:>8}",
+        "events",
+        "different",
+        "bytes/event",
+        "blocks/event",
+        "% received",
+        "leaf B",
+        "tiles B",
+        "leaf+tiles B",
+        "index B"
     );
     for (name, from, below) in SIZES {
         measure(name, &recordings, wanted, |len| (from..below).contains(&len))?;
@@ -158,22 +170,53 @@ fn measure(name: &str, recordings: &[Vec<Delivery>], wanted: usize, of_size: imp
     }
     let entries = usize::try_from(ledger.size())?;
     let parts = parts(&ledger)?;
+    let index = index(folder.path(), &ledger)?;
     ledger.close()?;
     let below = folder.path().join("ledger");
     let (blocks, leaves) = (bytes(&below.join("payload"))?, bytes(&below.join("tile/entries"))?);
     let all = bytes(&below.join("tile"))?;
     println!(
-        "{name:<18} {different:>9} {:>12} {:>12} {:>9}.{}% {:>7} {:>9} {:>13}",
+        "{name:<18} {different:>9} {:>12} {:>12} {:>9}.{}% {:>7} {:>9} {:>13} {:>8}",
         received / events,
         blocks / events,
         blocks * 100 / received,
         blocks * 1000 / received % 10,
         leaves / entries,
         (all - leaves) / entries,
-        all / entries
+        all / entries,
+        index.values().sum::<usize>() / entries
     );
     println!("{:>18} {parts}", "leaf:");
+    println!("{:>18} {}", "index:", largest(index, entries));
     Ok(())
+}
+
+/// Bytes of the index by the kind of file, as a server leaves it: committed every few thousand entries, and merged.
+fn index(data: &Path, ledger: &Arc<Ledger>) -> Result<BTreeMap<String, usize>> {
+    let log = Log::Open(Arc::clone(ledger));
+    let mut derived = Derived::open(data, &log, 64 << 20, Arc::new(Metrics::default()))?;
+    while derived.step(&log)? > 0 {
+        derived.commit()?;
+    }
+    let kinds = || -> Result<BTreeMap<String, usize>> {
+        let mut kinds = BTreeMap::new();
+        for entry in fs::read_dir(data.join("derived/index"))? {
+            let path = entry?.path();
+            // One that a merge has removed meanwhile counts no more.
+            let Ok(metadata) = path.metadata() else { continue };
+            let kind = path.extension().unwrap_or_default().to_string_lossy().into_owned();
+            *kinds.entry(kind).or_default() += usize::try_from(metadata.len())?;
+        }
+        Ok(kinds)
+    };
+    // Merges go on behind the last commit.
+    let (mut now, mut same) = (kinds()?, 0);
+    while same < 20 {
+        std::thread::sleep(Duration::from_millis(100));
+        let then = std::mem::replace(&mut now, kinds()?);
+        same = if then == now { same + 1 } else { 0 };
+    }
+    Ok(now)
 }
 
 /// The largest members of the leaves, in bytes an entry.
@@ -201,10 +244,14 @@ fn parts(ledger: &Ledger) -> Result<String> {
         }
         next += leaves.len() as u64;
     }
-    let count = usize::try_from(next.max(1))?;
-    let mut largest: Vec<(usize, String)> = sums.into_iter().map(|(name, sum)| (sum / count, name)).collect();
+    Ok(largest(sums, usize::try_from(next.max(1))?))
+}
+
+/// The largest of these sums, in bytes an entry.
+fn largest(sums: BTreeMap<String, usize>, entries: usize) -> String {
+    let mut largest: Vec<(usize, String)> = sums.into_iter().map(|(name, sum)| (sum / entries, name)).collect();
     largest.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(largest.iter().take(9).map(|(bytes, name)| format!("{name} {bytes}")).collect::<Vec<_>>().join(", "))
+    largest.iter().take(9).map(|(bytes, name)| format!("{name} {bytes}")).collect::<Vec<_>>().join(", ")
 }
 
 /// What intake does with a delivery.

@@ -1,6 +1,7 @@
 //! `kill -9` at random moments under full load: what was acknowledged is there afterwards, unchanged.
 //!
-//! Sizes are small, so that segments end, payloads are stored, old segments go and the fold is snapshotted all the time.
+//! Sizes are small, so that segments end, payloads are stored, old segments go and the fold is snapshotted all the time. All
+//! the time retention has to remove another day of the payloads that were laid in before the first life.
 
 use std::{
     fs::File,
@@ -18,6 +19,7 @@ use anyhow::{Context as _, Result, ensure};
 use tokio::{net::TcpStream, task::JoinSet};
 
 use crate::{
+    aged,
     book::{Book, FOLLOWED, read_back},
     event,
     http::{self, NoAnswer},
@@ -43,16 +45,20 @@ pub struct Plan {
     pub event_bytes: u64,
 }
 
-/// What is small, so that it happens often. Retention and whatever else can be set comes from the environment.
+/// What is small, so that it happens often. Whatever else can be set comes from the environment.
 const SETTINGS: &str = "\
 ledger.segment_bytes = 16777216
 ledger.reserve_bytes = 65536
 ledger.pause_below_percent = 0
 ledger.sync_bytes = 1048576
-ledger.sync_every_ms = 200
+ledger.sync_every_ms = 100
 derive.commit_ms = 100
 derive.snapshot_entries = 1000
+retention.events.keep_days = \"off\"
 ";
+
+/// How retention is told what goes in a life.
+const KEEP_DAYS: &str = "COUNTERFOIL_RETENTION_LINES_KEEP_DAYS";
 
 /// What happened.
 #[derive(Debug, Default)]
@@ -63,8 +69,14 @@ pub struct Survived {
     pub while_starting: u64,
     /// Bodies answered 202.
     pub acknowledged: u64,
+    /// Of these, payloads of earlier days that were laid in before the first life and that retention has to remove.
+    pub to_prune: u64,
     /// Of these, read back by value at the end.
     pub same: u64,
+    /// Payloads that are gone as an entry says, their leaves being there.
+    pub pruned: u64,
+    /// Entries that say so.
+    pub prunings: u64,
     /// Acknowledged and not there.
     pub lost: u64,
     /// Acknowledged and another.
@@ -89,6 +101,8 @@ impl Survived {
         table.row("of them before the first 202", self.while_starting);
         table.row("acknowledged bodies", self.acknowledged);
         table.row("read back by value", self.same);
+        table.row("pruned, as an entry says, and proved", format!("{} of {}", self.pruned, self.to_prune));
+        table.row("pruning entries", self.prunings);
         table.row("lost", self.lost);
         table.row("changed", self.changed);
         table.row("bytes of the followed file, each once", self.followed_bytes);
@@ -157,6 +171,8 @@ pub async fn run(program: &Path, folder: &Path, plan: &Plan) -> Result<Survived>
         wrong: Mutex::new(None),
         done: AtomicBool::new(false),
     });
+    let laid_in = aged::lay_in(&setup.data(), plan.lives, &load.book)?;
+    let mut survived = Survived { to_prune: laid_in.to_prune, ..Survived::default() };
     let mut rng = Rng::new(plan.seed);
     let mut senders = JoinSet::new();
     for sender in 0..plan.senders {
@@ -164,12 +180,11 @@ pub async fn run(program: &Path, folder: &Path, plan: &Plan) -> Result<Survived>
     }
     senders.spawn(write(Arc::clone(&load), file.clone(), Rng::new(rng.bits())));
 
-    let mut survived = Survived::default();
     let mut starts = Vec::new();
     let kept = folder.join("checkpoint.kept");
     let mut has_kept = false;
     for life in 1..=plan.lives {
-        let server = setup.start()?;
+        let server = setup.start_with(&[(KEEP_DAYS, aged::keep_days(life, plan.lives).to_string())])?;
         *load.life.lock().unwrap_or_else(PoisonError::into_inner) = (server.started, None);
         if rng.once_in(8) {
             // Also while it opens, mends and seals what the life before has left.
@@ -201,23 +216,30 @@ pub async fn run(program: &Path, folder: &Path, plan: &Plan) -> Result<Survived>
             has_kept = true;
             let found = read_back(&setup.data(), &load.book)?;
             ensure!(found.whole(), "after life {life}: lost {:?}, changed {:?}", found.lost, found.changed);
-            eprintln!("life {life}: {} bodies are there", found.same);
+            eprintln!("life {life}: {} bodies are there, {} were pruned", found.same, found.pruned);
         }
     }
     load.done.store(true, Ordering::Release);
     while let Some(ended) = senders.join_next().await {
         ended.context("a sender panicked")?;
     }
-    // The last life reads the followed file to its end, and stops in order.
-    let server = setup.serve().await?;
+    // The last life reads the followed file to its end, removes what has to go, and stops in order.
+    let server = setup.ready(setup.start_with(&[(KEEP_DAYS, aged::KEEP_AT_LAST.to_string())])?).await?;
     let length = std::fs::metadata(&file)?.len();
     let began = Instant::now();
     loop {
-        let at = ledger::Reader::open(&setup.data())?.positions()?;
-        if at.values().any(|position| position.contains(&format!("\"offset\":{length}}}"))) {
+        let reader = ledger::Reader::open(&setup.data())?;
+        let at = reader.positions()?;
+        let read = at.values().any(|position| position.contains(&format!("\"offset\":{length}}}")));
+        let goes = |day: &ledger::PayloadDay| day.class == aged::GOES && day.first.is_none_or(|at| at < laid_in.size);
+        let days = reader.payload_days()?.into_iter().filter(goes).count();
+        if read && days == 0 {
             break;
         }
-        ensure!(began.elapsed() < http::PATIENCE, "the followed file ({length} bytes) is not read to its end: {at:?}");
+        ensure!(
+            began.elapsed() < http::PATIENCE,
+            "the followed file ({length} bytes) is not read to its end ({at:?}), or {days} days that have to go are left"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     server.terminate()?;
@@ -231,6 +253,8 @@ pub async fn run(program: &Path, folder: &Path, plan: &Plan) -> Result<Survived>
         (starts.get(starts.len() / 2).copied().unwrap_or_default(), starts.last().copied().unwrap_or_default());
     survived.acknowledged = load.book.len() as u64;
     survived.same = found.same;
+    survived.pruned = found.pruned;
+    survived.prunings = found.prunings;
     survived.lost = found.lost.len() as u64;
     survived.changed = found.changed.len() as u64;
     survived.followed_bytes = found.followed.len() as u64;

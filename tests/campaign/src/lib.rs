@@ -1,6 +1,7 @@
 //! Survival campaigns against the real program: it is started as a process, over loopback it gets real HTTP, and whoever
 //! sends keeps what was promised. `README.md` has the commands.
 
+pub mod aged;
 pub mod attack;
 pub mod book;
 pub mod event;

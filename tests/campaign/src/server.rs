@@ -75,10 +75,16 @@ impl Setup {
 
     /// Starts a life. It may not be listening yet.
     pub fn start(&self) -> Result<Server> {
+        self.start_with(&[])
+    }
+
+    /// [`Setup::start`] with settings of this life, as variables of the environment.
+    pub fn start_with(&self, variables: &[(&str, String)]) -> Result<Server> {
         let log = File::options().create(true).append(true).open(self.log()).context("open the server's log")?;
         let process = Command::new(&self.program)
             .args(["serve", "--config"])
             .arg(self.config())
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -89,7 +95,11 @@ impl Setup {
 
     /// Starts a life and waits until it takes deliveries.
     pub async fn serve(&self) -> Result<Server> {
-        let mut server = self.start()?;
+        self.ready(self.start()?).await
+    }
+
+    /// Waits until a life takes deliveries.
+    pub async fn ready(&self, mut server: Server) -> Result<Server> {
         while !matches!(http::get(self.api, "/readyz").await, Ok((200, _))) {
             if let Some(ended) = server.ended()? {
                 bail!("the server ended ({ended}); see {}", self.log().display());
