@@ -14,6 +14,10 @@ use crate::note::{Checkpoint, Skey};
 use crate::verify::{Outcome, Report, VerifyOptions, verify};
 use std::path::{Path, PathBuf};
 
+/// What is copied of a backup.
+const PARTS: [&str; 9] =
+    ["tile", "payload", "pruned", "journal", "keys/vkeys", "origin", "positions", "checkpoint", "format"];
+
 /// What it takes to go on under the same name.
 #[derive(Clone)]
 pub struct SameLog {
@@ -52,9 +56,16 @@ pub fn restore(
         let detail = "it is a ledger with a signing key".to_owned();
         return Err(Error::NotABackup { path: from.dir, detail });
     }
-    let also = beside.iter().map(|name| config.dir.join(name));
-    for path in [to.path("format"), to.head.clone()].into_iter().chain(also) {
+    for path in [to.path("format"), to.head.clone()] {
         if disk.len(&path)?.is_some() {
+            return Err(Error::AlreadyExists { path });
+        }
+    }
+    for name in beside {
+        // The backup's own is there when a restore was cut off.
+        let path = config.dir.join(name);
+        let there = disk.read_if_there(&path)?;
+        if there.is_some() && there != disk.read_if_there(&source.join(name))? {
             return Err(Error::AlreadyExists { path });
         }
     }
@@ -63,8 +74,16 @@ pub fn restore(
     }
     // Beside the place where it belongs, until it is complete and verified.
     let new = Folder { dir: to.dir.with_extension("restoring"), ..to.clone() };
+    // What a restore that was cut off has left there goes; what is none stays.
+    let is_ours = |name: &String| {
+        let name = name.strip_suffix(".tmp").unwrap_or(name);
+        PARTS.iter().any(|part| part.split('/').next() == Some(name))
+    };
+    if !disk.list(&new.dir)?.iter().all(is_ours) {
+        return Err(Error::AlreadyExists { path: new.dir });
+    }
     disk.remove(&new.dir)?;
-    for name in ["tile", "payload", "pruned", "journal", "keys/vkeys", "origin", "positions", "checkpoint", "format"] {
+    for name in PARTS {
         copy(&from, &new, Path::new(name), &mut progress)?;
     }
     let report = verify(&new.dir, &VerifyOptions { disk: disk.clone(), ..VerifyOptions::default() });

@@ -215,6 +215,17 @@ fn what_is_restored_goes_on_under_a_new_origin() {
     let later = log.checkpoint();
 
     let restored = small(&at("restored"));
+    // What a restore that was cut off has left is no obstacle; what is not of one is left alone.
+    std::fs::create_dir_all(at("restored/ledger.restoring/tile/0")).unwrap();
+    std::fs::write(at("restored/ledger.restoring/tile/0/000"), "half").unwrap();
+    std::fs::write(at("restored/installation.key"), [8; 32]).unwrap();
+    let refused = || matches!(restore(&at("to"), &restored, None, BESIDE, |_| {}), Err(Error::AlreadyExists { .. }));
+    assert!(refused(), "the key of another installation");
+    std::fs::write(at("restored/installation.key"), [7; 32]).unwrap();
+    std::fs::write(at("restored/ledger.restoring/diary"), "mine").unwrap();
+    assert!(refused(), "a folder of somebody else");
+    assert_eq!(std::fs::read(at("restored/ledger.restoring/tile/0/000")).unwrap(), b"half");
+    std::fs::remove_file(at("restored/ledger.restoring/diary")).unwrap();
     let report = restore(&at("to"), &restored, None, BESIDE, |_| {}).unwrap();
     assert_eq!(report.verified, 290);
     holds(&at("restored"), 290);
