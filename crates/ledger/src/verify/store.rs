@@ -273,18 +273,16 @@ impl BlockReader<'_> {
             } else {
                 self.groups.iter().find_map(|group| group.leaf(entry))
             };
-            match leaf {
-                Some(leaf) => match reference_of(leaf) {
-                    Some(reference) if reference_fits(&reference, block.salted(row)) => {
-                        if lies_in(leaf, &reference, place) {
-                            part.found.push(entry);
-                        } else {
-                            part.report.refute(path, Some(entry), "it is not in the folder of its class and day");
-                        }
+            let Some(leaf) = leaf else { continue };
+            match reference_of(leaf) {
+                Some(reference) if reference_fits(&reference, block.salted(row)) => {
+                    if lies_in(leaf, &reference, place) {
+                        part.found.push(entry);
+                    } else {
+                        part.report.refute(path, Some(entry), "it is not in the folder of its class and day");
                     }
-                    _ => part.report.refute(path, Some(entry), "the payload is not the one that the entry names"),
-                },
-                None => {}
+                }
+                _ => part.report.refute(path, Some(entry), "the payload is not the one that the entry names"),
             }
         }
     }
