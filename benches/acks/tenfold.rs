@@ -59,10 +59,12 @@ pub(crate) fn run(senders: usize) {
     println!("(goal: ratio of p99 at most 2)");
 }
 
+/// A question as a path, of an entry's number and a run's uid.
+type Form = fn(usize, &str) -> String;
+
 /// Questions of each form, the times of each sorted.
 fn questions(server: &Server, size: usize, body: &Event) -> Vec<(&'static str, Vec<Duration>)> {
     let mut asker = server.asker();
-    type Form = fn(usize, &str) -> String;
     let forms: [(&str, Form); 6] = [
         ("one run, by its uid", |_, uid| format!("/api/v1/search?q=uid:{uid}")),
         ("one entry", |n, _| format!("/api/v1/search?q=entry:{n}")),
