@@ -59,10 +59,13 @@ pub(crate) fn run(senders: usize) {
     println!("(goal: ratio of p99 at most 2)");
 }
 
+/// The path that asks about event `n` with its uid.
+type Form = fn(usize, &str) -> String;
+
 /// Questions of each form, the times of each sorted.
 fn questions(server: &Server, size: usize, body: &Event) -> Vec<(&'static str, Vec<Duration>)> {
     let mut asker = server.asker();
-    let forms: [(&str, fn(usize, &str) -> String); 6] = [
+    let forms: [(&str, Form); 6] = [
         ("one run, by its uid", |_, uid| format!("/api/v1/search?q=uid:{uid}")),
         ("one entry", |n, _| format!("/api/v1/search?q=entry:{n}")),
         ("one run, by a word", |_, uid| format!("/api/v1/search?q=%22{uid}%22")),
