@@ -66,7 +66,14 @@ pub async fn read(
         };
         let Ok(chunk) = frame.into_data() else { continue }; // trailers
         length += chunk.len();
-        if length > limit || !held.grow(chunk.len()) {
+        let most = declared.unwrap_or(limit);
+        let taken = length <= limit
+            && if length == chunk.len() {
+                held.grow(chunk.len())
+            } else {
+                make_room(&mut whole, first.len() + chunk.len(), most, &mut held)
+            };
+        if !taken {
             drop((first, whole, chunk));
             drain(body).await;
             return Err(if length > limit { NotTaken::TooLarge } else { NotTaken::Busy });
@@ -85,6 +92,21 @@ pub async fn read(
     }
     let bytes = if whole.is_empty() { first } else { whole.into() };
     Ok(Taken { bytes, held })
+}
+
+/// Room for `more` bytes, taken from the budget as it is reserved: a buffer grows by doubling, and what it has is held, filled
+/// or not. It never grows beyond `most` unless it has to. False, and nothing changed, when the budget has not so much.
+fn make_room(buffer: &mut Vec<u8>, more: usize, most: usize, held: &mut Held) -> bool {
+    let needed = buffer.len() + more;
+    if needed <= buffer.capacity() {
+        return true;
+    }
+    let capacity = (2 * buffer.capacity()).min(most).max(needed);
+    let taken = held.grow(capacity - buffer.capacity());
+    if taken {
+        buffer.reserve_exact(capacity - buffer.len());
+    }
+    taken
 }
 
 /// Reads on for a moment after a refusal: a connection closed with unread bytes is reset, and the sender would never see
@@ -118,10 +140,12 @@ pub fn inflate(bytes: &[u8], limit: usize, held: &mut Held) -> Result<Inflated, 
     let mut decoder = flate2::read::MultiGzDecoder::new(bytes);
     let mut out = Vec::new();
     loop {
-        if !held.grow(STEP) {
+        // Beyond the limit one byte is read, which tells that there is more.
+        let more = STEP.min(limit + 1 - out.len());
+        if out.len() == out.capacity() && !make_room(&mut out, more, limit + 1, held) {
             return Err(NotTaken::Busy);
         }
-        let room = (limit + 1).saturating_sub(out.len()).min(STEP);
+        let room = (out.capacity() - out.len()).min(limit + 1 - out.len()).min(STEP);
         match decoder.by_ref().take(room as u64).read_to_end(&mut out) {
             Ok(0) => return Ok(Inflated::Whole(out)),
             Ok(_) if out.len() > limit => return Err(NotTaken::TooLarge),
@@ -133,7 +157,12 @@ pub fn inflate(bytes: &[u8], limit: usize, held: &mut Held) -> Result<Inflated, 
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::{
+        convert::Infallible,
+        io::Write as _,
+        pin::Pin,
+        task::{Context, Poll},
+    };
 
     use super::*;
 
@@ -162,6 +191,48 @@ mod tests {
         assert!(matches!(inflate(&packed, 100, &mut held), Ok(Inflated::Whole(b)) if b == b"one\ntwo\n"));
         assert!(matches!(inflate(&packed[..12], 100, &mut held), Ok(Inflated::Damaged(_))));
         assert!(matches!(inflate(b"plain", 100, &mut held), Ok(Inflated::Damaged(_))));
+    }
+
+    /// So many pieces of 1000 bytes.
+    struct Pieces(usize);
+
+    impl hyper::body::Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.checked_sub(1).map(|left| {
+                self.0 = left;
+                Ok(hyper::body::Frame::data(Bytes::from_static(&[b'x'; 1000])))
+            }))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_buffer_reserves_is_held() {
+        let pieces = |count| Body::new(Pieces(count));
+        let budget = Budget::new(1 << 20);
+        let wait = Duration::from_mins(1);
+        let mut headers = HeaderMap::new();
+        // Of an unknown length: as much as the buffer has.
+        let taken = read(&headers, pieces(9), 1 << 20, &budget, wait).await.unwrap();
+        assert_eq!(taken.bytes.len(), 9000);
+        let held = (1 << 20) - budget.free();
+        assert!((9000..=1000 + 2 * 9000).contains(&held), "{held}");
+        drop(taken);
+        // Of a known one: no more than that, and the first piece.
+        headers.insert(CONTENT_LENGTH, "9000".parse().unwrap());
+        let taken = read(&headers, pieces(9), 1 << 20, &budget, wait).await.unwrap();
+        let held = (1 << 20) - budget.free();
+        assert!((9000..=10_000).contains(&held), "{held}");
+        drop(taken);
+        assert_eq!(budget.free(), 1 << 20);
+        let small = Budget::new(5000);
+        assert_eq!(read(&headers, pieces(9), 1 << 20, &small, wait).await.unwrap_err(), NotTaken::Busy);
+        assert_eq!(small.free(), 5000);
     }
 
     #[tokio::test]

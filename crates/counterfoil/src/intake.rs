@@ -201,11 +201,11 @@ impl Intake {
         cluster: &str,
         submitter: Submitter,
     ) -> Result<Receipt, Problem> {
-        let taken = self
+        let body::Taken { bytes, held } = self
             .read(&parts.headers, body.take().unwrap_or_default(), self.config.max_event_bytes, &self.events)
             .await?;
         let begun = Instant::now();
-        let raw = ingest::cloudevents::payload(&parts.headers, &taken.bytes);
+        let raw = ingest::cloudevents::payload(&parts.headers, &bytes);
         let (kept, redacted) = ingest::cloudevents::redact_payload(&raw, &self.desk.redactor);
         let source = SourceId {
             cluster: cluster.to_owned(),
@@ -232,16 +232,21 @@ impl Intake {
                 None => drafts.push(unreadable(kept)),
             },
             Cow::Borrowed(_) => {
-                ingest::cloudevents::read(&parts.headers, &taken.bytes, &context, &mut drafts, &mut persons);
+                ingest::cloudevents::read(&parts.headers, &bytes, &context, &mut drafts, &mut persons);
             }
         }
         if !persons.is_empty() {
             tokio::task::block_in_place(|| self.desk.note_people(persons)); // it may append to a file
         }
         self.count_opaque(&source, &drafts);
+        // While the disk is waited for, one copy is in memory: the one that is counted.
+        drop(bytes);
         let payload = match kept {
             Cow::Borrowed(_) => raw,
-            Cow::Owned(kept) => kept,
+            Cow::Owned(kept) => {
+                drop(raw);
+                kept
+            }
         };
         let arrival = Arrival {
             source,
@@ -254,7 +259,7 @@ impl Intake {
             position: None,
             reached: Reached::default(),
         };
-        self.keep(Lane::Push, arrival, taken.held, begun).await
+        self.keep(Lane::Push, arrival, held, begun).await
     }
 
     async fn lines(

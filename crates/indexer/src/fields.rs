@@ -6,14 +6,14 @@
 use tantivy::{
     DateTime, Term,
     schema::{
-        DateOptions, DateTimePrecision, FAST, Field as Handle, INDEXED, IndexRecordOption, STORED, STRING, Schema,
+        DateOptions, DateTimePrecision, FAST, Field as Handle, IndexRecordOption, NumericOptions, STORED, Schema,
         SchemaBuilder, TextFieldIndexing, TextOptions,
     },
 };
 
 /// Changes whenever documents mean something else, even if the tantivy schema stays the same: an index of another
 /// version is deleted and built again.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Shortest value that is matched as a beginning in a field of [`Match::Prefix`].
 pub const SHORTEST_PREFIX: usize = 4;
@@ -279,6 +279,10 @@ impl Default for Layout {
         let mut builder = SchemaBuilder::new();
         let mut handles = Vec::with_capacity(Field::ALL.len());
         let mut parts = Vec::with_capacity(Field::ALL.len());
+        // Hits are sorted by time and never scored: a norm would be a byte of every document for every field.
+        let unscored = TextFieldIndexing::default().set_fieldnorms(false);
+        let whole = TextOptions::default()
+            .set_indexing_options(unscored.clone().set_tokenizer("raw").set_index_option(IndexRecordOption::Basic));
         for field in Field::ALL {
             let name = field.name();
             let mut part = None;
@@ -286,18 +290,18 @@ impl Default for Layout {
                 Kind::Keyword(_, matching) => {
                     if matching == Match::LastPart {
                         // Beside the field, so that aggregations over the field see whole values only.
-                        part = Some(builder.add_text_field(&format!("_part.{name}"), STRING | FAST));
+                        part = Some(builder.add_text_field(&format!("_part.{name}"), whole.clone()));
                     }
-                    builder.add_text_field(name, STRING | FAST)
+                    builder.add_text_field(name, whole.clone() | FAST)
                 }
                 Kind::Text => {
-                    let words = TextFieldIndexing::default()
+                    let words = unscored
+                        .clone()
                         .set_tokenizer("default")
-                        .set_fieldnorms(false) // hits are sorted by time, never scored
                         .set_index_option(IndexRecordOption::WithFreqsAndPositions);
                     builder.add_text_field(name, TextOptions::default().set_indexing_options(words))
                 }
-                Kind::Number => builder.add_u64_field(name, INDEXED | FAST),
+                Kind::Number => builder.add_u64_field(name, NumericOptions::default().set_indexed().set_fast()),
                 Kind::Date => {
                     let options = DateOptions::default().set_fast().set_precision(DateTimePrecision::Nanoseconds);
                     builder.add_date_field(name, options)
