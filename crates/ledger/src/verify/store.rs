@@ -273,16 +273,17 @@ impl BlockReader<'_> {
             } else {
                 self.groups.iter().find_map(|group| group.leaf(entry))
             };
+            // Without its leaf there is nothing to compare with; that it is not there is reported where the tree is checked.
             let Some(leaf) = leaf else { continue };
-            match reference_of(leaf) {
-                Some(reference) if reference_fits(&reference, block.salted(row)) => {
-                    if lies_in(leaf, &reference, place) {
-                        part.found.push(entry);
-                    } else {
-                        part.report.refute(path, Some(entry), "it is not in the folder of its class and day");
-                    }
-                }
-                _ => part.report.refute(path, Some(entry), "the payload is not the one that the entry names"),
+            let reference = reference_of(leaf).filter(|of| reference_fits(of, block.salted(row)));
+            let Some(reference) = reference else {
+                part.report.refute(path, Some(entry), "the payload is not the one that the entry names");
+                continue;
+            };
+            if lies_in(leaf, &reference, place) {
+                part.found.push(entry);
+            } else {
+                part.report.refute(path, Some(entry), "it is not in the folder of its class and day");
             }
         }
     }
