@@ -2,6 +2,8 @@
 
 use crate::durable::Disk;
 use crate::error::Error;
+use crate::group::PAGE;
+use crate::journal::segments;
 use crate::note::{Checkpoint, Skey, Vkey, check_origin};
 use crate::payload::{hex, random};
 use serde::{Deserialize, Serialize};
@@ -53,6 +55,17 @@ impl Folder {
     pub(crate) fn can_sign(&self) -> Result<bool, Error> {
         let names = self.disk.list(&self.path("keys"))?;
         Ok(names.iter().any(|name| Path::new(name).extension().is_some_and(|extension| extension == "skey")))
+    }
+
+    /// Whether this is a backup as it was made: nothing here can sign, and nothing was written since, as its journal of one empty
+    /// segment shows. Where a log has lost its keys and `head`, the journal holds its last entries, or is named by their end.
+    pub(crate) fn is_backup(&self) -> Result<bool, Error> {
+        if self.can_sign()? {
+            return Ok(false);
+        }
+        let [only] = &segments(&self.disk, &self.journal())?[..] else { return Ok(false) };
+        let (_, start) = self.disk.read_start(&only.path, 2 * PAGE)?;
+        Ok(only.first == 0 && start.iter().skip(PAGE).all(|byte| *byte == 0))
     }
 
     /// The bytes of `format`. Each version so far needs a reader that knows it.

@@ -216,8 +216,8 @@ pub fn verify(dir: &Path, options: &VerifyOptions) -> Report {
     let head = options.head.clone().unwrap_or_else(|| dir.parent().unwrap_or(&dir).join("head"));
     let ours = is_ours(&dir);
     let folder = Folder { disk: disk.clone(), dir: dir.clone(), head };
-    // A backup cannot sign, and has no `head`.
-    let signs = whole && folder.can_sign().unwrap_or(true);
+    // A backup has no `head`.
+    let signs = whole && !folder.is_backup().unwrap_or(false);
     let mut check = Check {
         tiles: TileStore::new(disk, &dir),
         folder,
@@ -356,7 +356,7 @@ impl Check {
     /// Index below which the tree is synced, and that below which payloads are in blocks, read before the journal; 0 if `head`
     /// does not say (which is reported later). A backup has no `head`; its tree is complete.
     fn head_sizes(&self, size: u64) -> (u64, u64) {
-        if !self.folder.can_sign().unwrap_or(true) {
+        if self.folder.is_backup().unwrap_or(false) {
             return (size, 0);
         }
         let head = || Head::read(&self.folder, &self.folder.origin()?, &KeyList::read(&self.folder)?);

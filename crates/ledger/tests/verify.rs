@@ -59,6 +59,42 @@ fn flip(path: &Path, bit: usize) {
     std::fs::write(path, bytes).unwrap();
 }
 
+/// Only a backup may have neither: where both are gone nobody can say what was signed last.
+#[test]
+fn a_ledger_without_head_and_keys_is_no_backup() {
+    for stored in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::new(dir.path());
+        config.limits.pause_below_percent = 0;
+        config.limits.segment_bytes = 64 << 10;
+        config.limits.reserve_bytes = 0;
+        ledger::init(&config, None).unwrap();
+        let mut log = Ledger::open(&config).unwrap().ledger;
+        for turn in 0..2 {
+            let body = format!("{{\"turn\":{turn}}}").into_bytes();
+            log.append_wait(Append { lane: Lane::Push, bodies: vec![body], payload: None, position: None }).unwrap();
+            if stored {
+                log.close().unwrap();
+                drop(log);
+                log = Ledger::open(&config).unwrap().ledger;
+            }
+        }
+        log.close().unwrap();
+        drop(log);
+        let copy = tempfile::tempdir().unwrap();
+        ledger::backup(&config, copy.path(), &[], |_| {}).unwrap();
+        let outcome = |dir: &Path| verify(dir, &VerifyOptions::default()).outcome();
+        assert_eq!((outcome(dir.path()), outcome(copy.path())), (Outcome::Verified, Outcome::Verified));
+        std::fs::remove_file(dir.path().join("head")).unwrap();
+        for key in files(&dir.path().join("ledger/keys")) {
+            if key.extension().is_some_and(|extension| extension == "skey") {
+                std::fs::remove_file(key).unwrap();
+            }
+        }
+        assert_ne!(outcome(dir.path()), Outcome::Verified);
+    }
+}
+
 #[test]
 fn the_logs_of_another_implementation_are_accepted() {
     for (name, size) in [("0", 0), ("1", 1), ("255", 255), ("256", 256), ("257", 257)] {

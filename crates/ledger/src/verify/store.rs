@@ -87,7 +87,7 @@ impl Check {
     /// The journal's copy of a sealed entry must be the same; what is beyond is unsealed. Where entries are signed it always
     /// reaches as far as the checkpoint, because they were in it before, and its last segment stays. A backup has none.
     pub(super) fn journal_leaves(&mut self, journal: &Scan, checkpoint: &Checkpoint) {
-        if journal.next < checkpoint.size && self.folder.can_sign().unwrap_or(true) {
+        if journal.next < checkpoint.size && !self.folder.is_backup().unwrap_or(false) {
             let detail = format!("it ends before entry {}, which is signed", journal.next);
             self.report.refute(&self.folder.journal(), Some(journal.next), detail);
         }
