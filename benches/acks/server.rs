@@ -94,25 +94,40 @@ pub(crate) struct Asker {
 }
 
 impl Asker {
-    /// The JSON at a path.
+    /// The JSON at a path. While the server says that it cannot answer yet, it is asked again.
     pub(crate) fn ask(&mut self, path: &str) -> serde_json::Value {
+        let began = Instant::now();
+        loop {
+            if let Some(answer) = self.once(path) {
+                return answer;
+            }
+            assert!(began.elapsed() < Duration::from_mins(1), "{path}: always 503");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// None where the answer is 503.
+    fn once(&mut self, path: &str) -> Option<serde_json::Value> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: b\r\n\r\n");
         self.stream.get_mut().write_all(request.as_bytes()).expect("ask");
-        let (mut line, mut length) = (String::new(), 0);
+        let (mut line, mut length, mut busy) = (String::new(), 0, false);
         loop {
             line.clear();
             self.stream.read_line(&mut line).expect("an answer");
             if line.trim().is_empty() {
                 break;
             }
-            assert!(!line.starts_with("HTTP") || line.contains(" 200 "), "{path}: {line}");
+            if line.starts_with("HTTP") {
+                busy = line.contains(" 503 ");
+                assert!(busy || line.contains(" 200 "), "{path}: {line}");
+            }
             if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
                 length = value.trim().parse().expect("a length");
             }
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).expect("a document");
-        serde_json::from_slice(&body).expect("JSON")
+        (!busy).then(|| serde_json::from_slice(&body).expect("JSON"))
     }
 }
 
