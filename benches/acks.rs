@@ -152,5 +152,5 @@ fn run(case: &Case, options: &Options) {
     }
     let [ours_rate, bare_rate] = rates.map(median);
     let lag = if case.derive { format!(", lag {} entries", ours.lag()) } else { String::new() };
-    println!("ratio {:.2}, resident {} MiB{lag}", ours_rate / bare_rate, ours.resident() >> 20);
+    println!("ratio {:.2}, anonymous memory {} MiB{lag}", ours_rate / bare_rate, ours.anonymous() >> 20);
 }

@@ -100,7 +100,7 @@ fn watch(server: &Server, done: &AtomicBool) -> Seen {
             wanted = through; // a heartbeat is in no search
         }
         seen.through.push((now, through));
-        seen.memory.push((now, server.resident()));
+        seen.memory.push((now, server.anonymous()));
         thread::sleep(LOOK);
     }
     seen

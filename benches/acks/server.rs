@@ -58,7 +58,7 @@ impl Server {
     }
 
     /// Bytes of anonymous memory now.
-    pub(crate) fn resident(&self) -> usize {
+    pub(crate) fn anonymous(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("its status");
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the line");
         line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
