@@ -27,6 +27,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
                 submitter: Submitter::Local,
                 place: draft.place,
                 payload: None,
+                pruned: None,
                 redacted: Vec::new(),
                 cut: draft.cut,
                 fact: draft.fact,
