@@ -28,8 +28,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let [draft] = &drafts[..] else { panic!("one event, {} drafts", drafts.len()) };
     let text = serde_json::to_vec(&draft.fact).expect("a fact is written");
     assert_eq!(serde_json::from_slice::<Fact>(&text).expect("and read"), draft.fact);
-    // Some events of Triggers carry nothing at all.
-    let nothing = matches!(draft.fact, Fact::Trigger(_)) && body.trim_ascii().is_empty();
+    // White space around it is more than JSON allows, such as a form feed. Some events of Triggers carry nothing at all.
+    let body = body.trim_ascii();
+    let nothing = matches!(draft.fact, Fact::Trigger(_)) && body.is_empty();
     if !nothing && !matches!(draft.fact, Fact::Opaque(_)) {
         serde_json::from_slice::<serde::de::IgnoredAny>(body).expect("only JSON is understood");
     }
