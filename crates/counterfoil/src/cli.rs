@@ -273,6 +273,9 @@ pub struct Retention {
     /// Remove it. Without this nothing is changed. A server does it by itself; this is for a folder that nobody serves.
     #[arg(long)]
     pub apply: bool,
+    /// Ages are those of the wall clock alone, also when the ledger has not been open for half of that time since.
+    #[arg(long)]
+    pub clock_is_right: bool,
     /// Where the data are.
     #[command(flatten)]
     pub data: DataOnly,

@@ -213,11 +213,11 @@ fn retain(args: cli::Retention) -> Result<()> {
                 .append_wait(ledger::Append::one(ledger::Lane::Own, own::notice_body(&notice)))
                 .context("write what the ledger tells")?;
         }
-        let plan = retention::apply(&config.retention, &opened.ledger, now(), &|| true)?;
+        let plan = retention::apply(&config.retention, &opened.ledger, now(), args.clock_is_right, &|| true)?;
         opened.ledger.close().context("close the ledger")?;
         plan
     } else {
-        retention::dry_run(&config.retention, &config.data, now())?
+        retention::dry_run(&config.retention, &config.data, now(), args.clock_is_right)?
     };
     print(args.output, &plan, &plan.classes, retention::text)
 }

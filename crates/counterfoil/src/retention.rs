@@ -4,7 +4,8 @@
 use std::{fmt::Write as _, path::Path};
 
 use anyhow::{Context as _, Result};
-use ledger::{Ledger, PayloadDay, Prune, Reader};
+use chrono::NaiveDate;
+use ledger::{Ledger, PayloadDay, Prune, Reader, split_leaf};
 use model::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,8 @@ pub struct ClassPlan {
     pub through: Option<String>,
     /// What would go, or has gone.
     pub goes: Amount,
+    /// Old enough by the wall clock, not by [`OpenTime`]; it stays for now.
+    pub waits: Amount,
     /// What stays.
     pub stays: Amount,
     /// The entry that says so, once it was applied.
@@ -92,6 +95,36 @@ pub struct Plan {
     pub classes: Vec<ClassPlan>,
 }
 
+/// For how long a ledger has been open since an entry was written. It counts on while a process has the ledger and cannot be
+/// set, so a wall clock that is wrong makes nothing old: of its class's time, half has to have passed on this clock as well.
+/// (Half, because a server may be down for long.)
+pub struct OpenTime<'a> {
+    entry: &'a dyn Fn(u64) -> Result<Option<Vec<u8>>, ledger::Error>,
+    newest: u64,
+}
+
+impl<'a> OpenTime<'a> {
+    /// As of the newest of `size` entries, each read by `entry`.
+    pub fn of(size: u64, entry: &'a dyn Fn(u64) -> Result<Option<Vec<u8>>, ledger::Error>) -> Result<Self> {
+        let mut open = Self { entry, newest: 0 };
+        open.newest = size.checked_sub(1).map_or(Ok(0), |newest| open.tick(newest))?;
+        Ok(open)
+    }
+
+    /// Milliseconds that the ledger had been open when an entry was written; of one that is not there, all of them.
+    fn tick(&self, entry: u64) -> Result<u64> {
+        let leaf = (self.entry)(entry).with_context(|| format!("read entry {entry}"))?;
+        Ok(leaf.as_deref().and_then(split_leaf).map_or(self.newest, |(stamp, _)| stamp.tick))
+    }
+
+    /// Whether a day's newest payload is at least half so many days old.
+    fn has_passed(&self, day: &PayloadDay, days: u32) -> Result<bool> {
+        const DAY: u64 = 86_400_000;
+        let Some(newest) = day.last else { return Ok(false) };
+        Ok(self.newest.saturating_sub(self.tick(newest)?) >= u64::from(days) * DAY / 2)
+    }
+}
+
 /// The last day that goes: one that ended at least so many whole days ago.
 fn through(keep: Keep, hold: bool, now: Time) -> Option<String> {
     let days = keep.days().filter(|_| !hold)?;
@@ -99,51 +132,68 @@ fn through(keep: Keep, hold: bool, now: Time) -> Option<String> {
     last.to_string().get(..10).map(str::to_owned)
 }
 
-/// What retention would do to these days of payloads. Classes that it does not know stay.
-pub fn plan(retention: &Retention, days: &[PayloadDay], now: Time) -> Plan {
+/// What retention would do to these days of payloads, which are in order. Classes that it does not know stay. Without `open`
+/// the wall clock is believed.
+pub fn plan(retention: &Retention, days: &[PayloadDay], now: Time, open: Option<&OpenTime<'_>>) -> Result<Plan> {
+    let class = |class: &str, keep_days, hold, through| ClassPlan {
+        class: class.to_owned(),
+        keep_days,
+        hold,
+        through,
+        goes: Amount::default(),
+        waits: Amount::default(),
+        stays: Amount::default(),
+        pruned_by: None,
+    };
     let mut classes: Vec<ClassPlan> = retention
         .classes()
         .into_iter()
-        .map(|(class, rule)| ClassPlan {
-            class: class.to_owned(),
-            keep_days: rule.keep_days.days(),
-            hold: rule.hold,
-            through: through(rule.keep_days, rule.hold, now),
-            goes: Amount::default(),
-            stays: Amount::default(),
-            pruned_by: None,
-        })
+        .map(|(name, rule)| class(name, rule.keep_days.days(), rule.hold, through(rule.keep_days, rule.hold, now)))
         .collect();
     for day in days {
         if !classes.iter().any(|class| class.class == day.class) {
-            classes.push(ClassPlan {
-                class: day.class.clone(),
-                keep_days: None,
-                hold: false,
-                through: None,
-                goes: Amount::default(),
-                stays: Amount::default(),
-                pruned_by: None,
-            });
+            classes.push(class(&day.class, None, false, None));
         }
         for class in classes.iter_mut().filter(|class| class.class == day.class) {
             let old = class.through.as_ref().is_some_and(|through| day.day <= *through) && day.payloads > 0;
-            if old { class.goes.add(day) } else { class.stays.add(day) }
+            match open {
+                _ if !old => class.stays.add(day),
+                // What goes is all that is not younger than a day; so a day that waits holds those after it.
+                Some(open) if class.waits.days > 0 || !open.has_passed(day, class.keep_days.unwrap_or(u32::MAX))? => {
+                    class.waits.add(day);
+                }
+                _ => class.goes.add(day),
+            }
         }
     }
-    Plan { at: now, applied: false, classes }
+    for class in classes.iter_mut().filter(|class| class.waits.days > 0) {
+        let first = class.waits.oldest_day.as_deref().and_then(|day| day.parse::<NaiveDate>().ok());
+        class.through = first.and_then(|day| day.pred_opt()).map(|day| day.to_string());
+    }
+    Ok(Plan { at: now, applied: false, classes })
 }
 
 /// The plan for a folder, without its lock.
-pub fn dry_run(retention: &Retention, data: &Path, now: Time) -> Result<Plan> {
+pub fn dry_run(retention: &Retention, data: &Path, now: Time, believe_clock: bool) -> Result<Plan> {
     let reader = Reader::open(data).with_context(|| format!("read {}", data.display()))?;
     let days = reader.payload_days().with_context(|| format!("read the payload blocks of {}", data.display()))?;
-    Ok(plan(retention, &days, now))
+    let entry = |index| reader.entry(index);
+    let open = OpenTime::of(reader.size(), &entry)?;
+    plan(retention, &days, now, Some(&open).filter(|_| !believe_clock))
 }
 
 /// Does it, class by class. `go_on` is asked between steps; told to stop, the rest goes the next time.
-pub fn apply(retention: &Retention, ledger: &Ledger, now: Time, go_on: &dyn Fn() -> bool) -> Result<Plan> {
-    let mut plan = plan(retention, &ledger.payload_days().context("read the payload blocks")?, now);
+pub fn apply(
+    retention: &Retention,
+    ledger: &Ledger,
+    now: Time,
+    believe_clock: bool,
+    go_on: &dyn Fn() -> bool,
+) -> Result<Plan> {
+    let days = ledger.payload_days().context("read the payload blocks")?;
+    let entry = |index| ledger.entry(index);
+    let open = OpenTime::of(ledger.size(), &entry)?;
+    let mut plan = plan(retention, &days, now, Some(&open).filter(|_| !believe_clock))?;
     for class in &mut plan.classes {
         let Some(through) = class.through.clone().filter(|_| class.goes.payloads > 0) else { continue };
         let prune = Prune { class: class.class.clone(), through };
@@ -171,6 +221,10 @@ pub fn left_to_server(data: &Path) -> String {
     )
 }
 
+/// What is said of payloads that are old by the wall clock only.
+const WAITS: &str = "              old by the wall clock, but the ledger has not been open for half of that time since: if the clock \
+                     is right,\n              `counterfoil retention --apply --clock-is-right` removes them\n";
+
 /// For people.
 pub fn text(plan: &Plan) -> String {
     let mut out = String::new();
@@ -186,6 +240,10 @@ pub fn text(plan: &Plan) -> String {
         let _ = writeln!(out, "{}  {rule}", class.class);
         let word = if plan.applied { "gone" } else { "would go" };
         amount(&mut out, word, &class.goes);
+        if class.waits.days > 0 {
+            amount(&mut out, "waits", &class.waits);
+            out.push_str(WAITS);
+        }
         amount(&mut out, "stays", &class.stays);
         if let Some(by) = class.pruned_by {
             let _ = writeln!(out, "  as entry    #{by} says");
@@ -256,7 +314,7 @@ mod tests {
             day("other", "2001-01-01", 40),
         ];
         let goes = |retention: &Retention| -> Vec<(String, u64, u64)> {
-            let plan = plan(retention, &days, now);
+            let plan = plan(retention, &days, now, None).unwrap();
             plan.classes.iter().map(|c| (c.class.clone(), c.goes.payloads, c.stays.payloads)).collect()
         };
         let of = |events, lines| {
@@ -267,12 +325,45 @@ mod tests {
             ]
         };
         assert_eq!(goes(&retention), of(2, 2));
-        let plan = plan(&retention, &days, now);
+        let plan = plan(&retention, &days, now, None).unwrap();
         assert_eq!(plan.classes[1].through.as_deref(), Some("2026-11-16"));
         assert_eq!((plan.classes[1].goes.oldest_entry, plan.classes[1].stays.newest_entry), (Some(20), Some(39)));
         retention.events.hold = true;
         assert_eq!(goes(&retention), of(0, 2));
         retention = Retention { lines: ClassRetention { keep_days: Keep::OFF, hold: false }, ..Retention::default() };
         assert_eq!(goes(&retention), of(2, 0));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_ahead_makes_nothing_old() {
+        let retention = Retention::default();
+        // Seven days are kept; the last entries of these days were written after so many days of open time.
+        let days = [day("lines", "2026-11-10", 0), day("lines", "2026-11-12", 10), day("lines", "2026-11-14", 20)];
+        let leaf = |entry: u64| {
+            let hours = match entry {
+                9 => 0,
+                19 => 47,
+                29 => 96,
+                _ => 24 * 5,
+            };
+            let tick = hours * 3_600_000;
+            format!(
+                "{{\"recorded_at\":\"2026-11-10T00:00:00.000000Z\",\"tick\":{tick},\"append\":{entry},\"part\":[1,1]}}\n{{}}"
+            )
+        };
+        let read = |entry| Ok(Some(leaf(entry).into_bytes()));
+        let open = OpenTime::of(100, &read).unwrap();
+        let lines = |now: &str, open| {
+            let plan = plan(&retention, &days, now.parse().unwrap(), open).unwrap();
+            let class = &plan.classes[1];
+            (class.goes.payloads, class.waits.payloads, class.stays.payloads, class.through.clone())
+        };
+        let year = "2027-11-24T00:00:00Z";
+        assert_eq!(lines(year, Some(&open)), (2, 4, 0, Some("2026-11-11".into())));
+        assert_eq!(lines(year, None), (6, 0, 0, Some("2027-11-16".into())));
+        // By both clocks.
+        assert_eq!(lines("2026-11-18T00:00:00Z", Some(&open)), (2, 0, 4, Some("2026-11-10".into())));
+        let text = text(&plan(&retention, &days, year.parse().unwrap(), Some(&open)).unwrap());
+        assert!(text.contains("--clock-is-right") && text.contains("waits"), "{text}");
     }
 }

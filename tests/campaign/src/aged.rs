@@ -49,9 +49,9 @@ pub fn lay_in(data: &Path, days: u64, book: &Book) -> Result<LaidIn> {
     let ledger = Ledger::open(&config).context("open the ledger to lay in earlier days")?.ledger;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock")?;
     let mut rng = Rng::new(days);
+    let ago = DAY * u32::try_from(days + 1).context("days")?;
+    clock.set_wall(i64::try_from(now.saturating_sub(ago).as_micros()).context("the clock")?);
     for day in 1..=days {
-        let ago = DAY * u32::try_from(days + 2 - day).context("days")?;
-        clock.set_wall(i64::try_from(now.saturating_sub(ago).as_micros()).context("the clock")?);
         for n in 0..A_DAY {
             let id = format!("aged-{day}-{n}");
             let lines = event::lines(&mut rng, &id, 3);
@@ -60,7 +60,12 @@ pub fn lay_in(data: &Path, days: u64, book: &Book) -> Result<LaidIn> {
             let delivered = [format!("ce-id: {id}\n\n").as_bytes(), &body].concat();
             append(&ledger, book, "events", "cloudevents", &delivered, &body)?;
         }
+        clock.advance(DAY);
     }
+    // The ledger's own clock stands still from here until the first life: an entry of now says how old the others are.
+    clock.advance(DAY);
+    let body = event::lines(&mut rng, "aged-last", 3);
+    append(&ledger, book, "events", "nginx-error", &body, &body)?;
     let size = ledger.size();
     ledger.close().context("close the ledger after earlier days were laid in")?;
     Ok(LaidIn { to_prune: days * A_DAY, size })

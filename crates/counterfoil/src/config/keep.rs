@@ -4,7 +4,8 @@ use anyhow::{Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How long payloads are kept, by class.
+/// How long payloads are kept, by class. Half of that time must also have passed while the ledger was open: a wall clock that is
+/// set ahead removes nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retention {

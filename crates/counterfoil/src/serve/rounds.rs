@@ -28,8 +28,17 @@ pub(super) fn retain(config: &Config, metrics: &Metrics, ledger: &Ledger, stop: 
     behind_intake();
     let go_on = || !stop.load(Ordering::Acquire);
     while go_on() {
-        match retention::apply(&config.retention, ledger, now(), &go_on) {
+        match retention::apply(&config.retention, ledger, now(), false, &go_on) {
             Ok(plan) => {
+                for class in plan.classes.iter().filter(|class| class.waits.payloads > 0) {
+                    let (class, waits) = (&class.class, class.waits.payloads);
+                    tracing::warn!(
+                        class,
+                        waits,
+                        "payloads are old by the wall clock, but the ledger has not been open for half of that time since: \
+                         they stay; see `counterfoil retention`"
+                    );
+                }
                 for class in plan.classes.iter().filter(|class| class.pruned_by.is_some()) {
                     let (class, goes, by) = (&class.class, &class.goes, class.pruned_by);
                     tracing::info!(

@@ -1,6 +1,10 @@
 //! Retention from outside: the dry run, `--apply`, and a server that does it by itself.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ledger::{Append, Clock, Ledger, ManualClock, Payload};
 use serde_json::{Value, json};
@@ -16,13 +20,16 @@ pub(crate) fn aged(data: &Path) -> Vec<u64> {
     config.limits = ledger::Limits::small();
     let today = chrono::Utc::now().timestamp_micros();
     let mut entries = Vec::new();
-    for (wall, classes) in [
-        (978_307_200_000_000, ["events", "lines"]),
-        (today - 30 * 86_400_000_000, ["events", "lines"]),
-        (today, ["events", "lines"]),
+    for (wall, days, classes) in [
+        (978_307_200_000_000, 0, ["events", "lines"]),
+        (today - 30 * 86_400_000_000, 200, ["events", "lines"]),
+        (today, 4, ["events", "lines"]),
     ] {
         clock.set_wall(wall);
         let ledger = opened(&config);
+        // The ledger's own clock goes on while it is open; the wall clock jumps.
+        clock.advance(Duration::from_hours(24) * days);
+        clock.set_wall(wall);
         for class in classes {
             let payload = Payload::new(format!("{class} at {wall}\n").into_bytes(), class, "identity").unwrap();
             let body = json!({
@@ -113,6 +120,26 @@ fn a_dry_run_changes_nothing_and_apply_does_what_it_said() {
     assert!(show(entries[1]).contains(&format!("pruned by #{}", by[1])), "{}", show(entries[1]));
     assert!(show(entries[4]).contains("events at"), "{}", show(entries[4]));
     assert!(show(by[1]).contains("\"pruned\""), "{}", show(by[1]));
+}
+
+#[test]
+fn what_is_old_by_the_wall_clock_alone_waits_until_somebody_says_that_the_clock_is_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    aged(&data);
+    // By the ledger's own clock the second day's lines are four days old: less than half of nine.
+    let settings = folder.path().join("settings.toml");
+    std::fs::write(&settings, "[retention.lines]\nkeep_days = 9\n").unwrap();
+    let with = |options: &[&str]| retention(&data, &[options, &["--config", settings.to_str().unwrap()]].concat()).1;
+    let lines = |plan: &Value| {
+        let of = |what: &str| plan["classes"][1][what]["payloads"].as_u64().unwrap();
+        (of("goes"), of("waits"), of("stays"))
+    };
+    assert_eq!(lines(&with(&[])), (1, 1, 1));
+    assert_eq!(lines(&with(&["--apply"])), (1, 1, 1));
+    assert_eq!(lines(&with(&["--clock-is-right"])), (1, 0, 1));
+    assert_eq!(lines(&with(&["--clock-is-right", "--apply"])), (1, 0, 1));
+    assert_eq!(verified(&data)["missing"], 0);
 }
 
 #[test]
