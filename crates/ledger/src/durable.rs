@@ -25,6 +25,27 @@ pub enum Disk {
     Simulated(Arc<SimDisk>),
 }
 
+/// Writes zeros from one page to `end`: past the page cache where the file system can. Nobody will read them, and a copy of each
+/// costs as much processor time as all else that a journal does.
+fn write_zeros(file: &File, path: &Path, mut at: u64, end: u64) -> io::Result<()> {
+    /// Aligned, as a device wants it that reads them where they are.
+    #[repr(align(4096))]
+    struct Zeros([u8; 1 << 20]);
+    static ZEROS: Zeros = Zeros([0; 1 << 20]);
+    let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap_or_default();
+    let direct = OpenOptions::new().write(true).custom_flags(flags).open(path).ok();
+    while at < end {
+        let n = usize::try_from(end - at).unwrap_or(usize::MAX).min(ZEROS.0.len());
+        let zeros = &ZEROS.0[..n];
+        // What is refused this way, such as a part of a page, is asked for the usual way, whose answer counts.
+        if direct.as_ref().is_none_or(|direct| direct.write_all_at(zeros, at).is_err()) {
+            file.write_all_at(zeros, at)?;
+        }
+        at += n as u64;
+    }
+    Ok(())
+}
+
 /// An exclusive lock, held until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -352,18 +373,14 @@ impl Disk {
     }
 
     fn fill_with_zeros(&self, path: &Path, start: &[u8], len: u64) -> Result<(), Error> {
-        static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
         match self {
             Self::Real => {
-                let mut file = File::create(path).map_err(Error::io("create", path))?;
-                file.write_all(start).map_err(Error::io("write", path))?;
-                let mut left = len.saturating_sub(start.len() as u64);
-                while left > 0 {
-                    let n = left.min(ZEROS.len() as u64);
-                    file.write_all(&ZEROS[..usize::try_from(n).expect("at most 64 KiB")])
-                        .map_err(Error::io("write", path))?;
-                    left -= n;
-                }
+                let file = File::create(path).map_err(Error::io("create", path))?;
+                let mut page = start.to_vec();
+                page.resize(usize::try_from(len).unwrap_or(usize::MAX).min(4096), 0);
+                let written = file.write_all_at(&page, 0);
+                let written = written.and_then(|()| write_zeros(&file, path, page.len() as u64, len));
+                written.map_err(Error::io("write", path))?;
                 file.sync_all().map_err(Self::sync_failed(path))
             }
             Self::Simulated(sim) => {
