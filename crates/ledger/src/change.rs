@@ -145,7 +145,8 @@ impl Settled {
             self.active = journal::begin(disk, &journal, size, generation)?;
         }
         let (now, tick) = (time_text(self.clock.wall()), tick + self.clock.millis());
-        let mut builder = GroupBuilder::new(self.active.nonce, generation, size, 0, now, tick, capacity);
+        let mut builder =
+            GroupBuilder::new(self.active.nonce, generation, size, 0, now, tick, Vec::with_capacity(capacity));
         for body in &bodies {
             builder.push(body, None, None);
         }

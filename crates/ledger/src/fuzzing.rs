@@ -158,7 +158,7 @@ pub fn samples() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         signed.map(|((n, name), text)| ("signed", name, [&[n], text.as_bytes()].concat())).collect();
 
     let payload = Payload::with_salt(b"raw bytes".to_vec(), "events", "identity", [1; 32]).expect("a payload");
-    let mut builder = GroupBuilder::new([5; 8], 1, 40, 0, "2026-11-24T12:00:00.000123Z".to_owned(), 9, 4096);
+    let mut builder = GroupBuilder::new([5; 8], 1, 40, 0, "2026-11-24T12:00:00.000123Z".to_owned(), 9, Vec::new());
     builder.push(&[b"{\"a\":1}".to_vec(), b"{}".to_vec()], Some(&payload), None);
     builder.push(&[b"x".to_vec()], None, Some(Position { source: "s".to_owned(), position: "p".to_owned() }));
     let group = builder.finish();

@@ -53,6 +53,11 @@ impl Group {
         &self.bytes
     }
 
+    /// The memory that held it, for another one.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+
     pub(crate) fn leaves(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.leaves.iter().map(|range| &self.bytes[range.clone()])
     }
@@ -207,7 +212,7 @@ fn u32_of(n: usize) -> u32 {
 }
 
 impl GroupBuilder {
-    /// Begins a group. All its leaves get the same time and tick: those at which the writer began it.
+    /// Begins a group in an empty buffer. All its leaves get the same time and tick: those at which the writer began it.
     pub(crate) fn new(
         nonce: [u8; 8],
         generation: u64,
@@ -215,9 +220,8 @@ impl GroupBuilder {
         previous: u32,
         time: String,
         tick: u64,
-        capacity: usize,
+        mut bytes: Vec<u8>,
     ) -> Self {
-        let mut bytes = Vec::with_capacity(capacity);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&nonce);
         bytes.extend_from_slice(&generation.to_le_bytes());
@@ -302,8 +306,15 @@ mod tests {
     use super::*;
 
     fn sample() -> Group {
-        let mut builder =
-            GroupBuilder::new(*b"nonce-01", 3, 41, 0xAABB_CCDD, "2026-11-24T12:00:00.000123Z".to_owned(), 8123, 0);
+        let mut builder = GroupBuilder::new(
+            *b"nonce-01",
+            3,
+            41,
+            0xAABB_CCDD,
+            "2026-11-24T12:00:00.000123Z".to_owned(),
+            8123,
+            Vec::new(),
+        );
         let payload = Payload::with_salt(b"raw bytes".to_vec(), "raw-7d", "identity", [5; 32]).unwrap();
         let bodies = [b"{\"n\":1}".to_vec(), b"{\"n\":2}".to_vec()];
         let position = Position { source: "a.log".to_owned(), position: "991".to_owned() };
@@ -330,8 +341,15 @@ mod tests {
     fn the_bound_on_an_appends_size_holds() {
         let payload = Payload::with_salt(vec![1; 77], "c", "e", [5; 32]).unwrap();
         let bodies = vec![vec![b'x'; 10]; 20];
-        let mut builder =
-            GroupBuilder::new([0; 8], u64::MAX, 1 << 60, 0, "2026-11-24T12:00:00.000123Z".to_owned(), u64::MAX, 0);
+        let mut builder = GroupBuilder::new(
+            [0; 8],
+            u64::MAX,
+            1 << 60,
+            0,
+            "2026-11-24T12:00:00.000123Z".to_owned(),
+            u64::MAX,
+            Vec::new(),
+        );
         builder.push(&bodies, Some(&payload), None);
         let bound = append_bytes(&bodies, Some(&payload), None);
         assert!(builder.group.bytes.len() - HEADER <= bound);

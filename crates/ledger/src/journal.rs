@@ -237,7 +237,7 @@ mod tests {
         let mut crc = 0;
         for i in 0..3u64 {
             let mut builder =
-                GroupBuilder::new(active.nonce, 1, i * 2, crc, "2026-11-24T12:00:00.000000Z".to_owned(), i, 0);
+                GroupBuilder::new(active.nonce, 1, i * 2, crc, "2026-11-24T12:00:00.000000Z".to_owned(), i, Vec::new());
             let body = vec![b'x'; if i == 1 { 2500 } else { 10 }];
             builder.push(&[body.clone(), body], None, None);
             let group = builder.finish();

@@ -251,6 +251,7 @@ impl Ledger {
             groups: VecDeque::new(),
             bytes: 0,
             unseen: 0,
+            buffers: Vec::new(),
             committed: tail.size,
             sealed: head.checkpoint.size,
             synced: head.synced,

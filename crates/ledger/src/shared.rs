@@ -32,6 +32,8 @@ const OWN_BYTES: usize = 4 << 20;
 const TAIL_BYTES: usize = 128 << 20;
 /// Committed bytes after which the sealer does not wait for its time.
 pub(crate) const SEAL_BYTES: usize = 32 << 20;
+/// Bytes of buffers that wait for their next group.
+const BUFFER_BYTES: usize = 16 << 20;
 /// Committed bytes that are worth waking the sealer for. Fewer wait for the next seal: a wake-up per group would take the core
 /// from the one who waits for a receipt.
 pub(crate) const WAKE_BYTES: usize = 256 << 10;
@@ -142,6 +144,8 @@ pub(crate) struct Tail {
     pub(crate) bytes: usize,
     /// Of these bytes, those that the sealer has not taken in.
     pub(crate) unseen: usize,
+    /// Memory of groups that are sealed, for the next ones: the kernel would have to clear every page of fresh memory.
+    pub(crate) buffers: Vec<Vec<u8>>,
     pub(crate) committed: u64,
     pub(crate) sealed: u64,
     pub(crate) synced: u64,
@@ -149,6 +153,16 @@ pub(crate) struct Tail {
     pub(crate) note: Arc<str>,
     pub(crate) writer_done: bool,
     pub(crate) failed: bool,
+}
+
+impl Tail {
+    /// Keeps a buffer for the next group, unless there are enough.
+    pub(crate) fn keep(&mut self, mut buffer: Vec<u8>) {
+        if self.buffers.iter().map(Vec::capacity).sum::<usize>() + buffer.capacity() <= BUFFER_BYTES {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
 }
 
 /// Counters since opening.
@@ -440,6 +454,7 @@ mod tests {
             groups: VecDeque::new(),
             bytes: 0,
             unseen: 0,
+            buffers: Vec::new(),
             committed: 0,
             sealed: 0,
             synced: 0,

@@ -91,8 +91,10 @@ impl Writer {
         if let Err(trouble) = self.make_room(capacity as u64, shared) {
             return Err((jobs, trouble));
         }
+        let mut buffer = shared.tail().buffers.pop().unwrap_or_default();
+        buffer.reserve(capacity);
         let mut builder =
-            GroupBuilder::new(self.active.nonce, self.generation, self.next, self.crc, time_text(now), tick, capacity);
+            GroupBuilder::new(self.active.nonce, self.generation, self.next, self.crc, time_text(now), tick, buffer);
         let mut receipts = Vec::with_capacity(jobs.len());
         for job in &mut jobs {
             let first = builder.push(&job.bodies, job.payload.as_ref(), job.position.clone());
@@ -267,6 +269,10 @@ pub(crate) fn publish(sealer: &Sealer, shared: &Shared) {
     tail.note = head.note.as_str().into();
     while let Some(group) = tail.groups.pop_front_if(|group| group.end() <= head.checkpoint.size) {
         tail.bytes -= group.bytes().len();
+        // Unless somebody is reading in it.
+        if let Some(group) = Arc::into_inner(group) {
+            tail.keep(group.into_buffer());
+        }
     }
     drop(tail);
     shared.moved.notify_all();
