@@ -6,6 +6,7 @@
 use crate::durable::Disk;
 use crate::group::{Group, GroupBuilder, PAGE, Position};
 use crate::head::{Folder, Head, KeyLine, KeyList, positions_text, read_positions};
+use crate::leaf::{Stamp, time_text, write_leaf};
 use crate::merkle::{Hash, leaf_hash, node_hash};
 use crate::note::{Checkpoint, Skey, Vkey};
 use crate::payload::{Block, OpenBlock, Payload};
@@ -26,6 +27,13 @@ pub const LEAF: &[u8] = b"leaf 1";
 /// The key that the corpus is signed with.
 pub fn key() -> Vkey {
     Skey::from_seed(ORIGIN, &[7; 32]).vkey().clone()
+}
+
+/// The leaf with this stamp and body, as the writer writes it.
+pub fn leaf(stamp: &Stamp, body: &[u8]) -> Vec<u8> {
+    let mut leaf = Vec::new();
+    write_leaf(&mut leaf, &time_text(stamp.recorded_at), stamp.tick, stamp.append, stamp.part, body);
+    leaf
 }
 
 /// Each of these says whether the bytes could be read. A group of the journal: `first` and the number of leaves (8 and 4 bytes), then what stands behind the header.
