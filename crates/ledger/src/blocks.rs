@@ -57,7 +57,7 @@ impl Blocks {
         let key = (class.to_owned(), day.to_owned());
         let block = state.open.entry(key.clone()).or_default();
         if block.is_full_for(salted) {
-            let full = std::mem::take(block);
+            let full = std::mem::replace(block, OpenBlock::with_room());
             block.push(entry, salted);
             state.closed.push_back((key, Arc::new(full)));
         } else {

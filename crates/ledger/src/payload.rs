@@ -160,6 +160,11 @@ pub(crate) struct OpenBlock {
 }
 
 impl OpenBlock {
+    /// With memory for a whole block.
+    pub(crate) fn with_room() -> Self {
+        Self { plain: Vec::with_capacity(BLOCK_BYTES), rows: Vec::new() }
+    }
+
     /// Whether the block has to be closed before this payload.
     pub(crate) fn is_full_for(&self, salted: &[u8]) -> bool {
         !self.rows.is_empty() && self.plain.len() + salted.len() > BLOCK_BYTES

@@ -149,7 +149,9 @@ impl Sealer {
         self.unsynced.bytes += leaf.len() as u64;
         let size = self.tree.size() + 1;
         if size.is_multiple_of(WIDTH) {
-            let bundle = std::mem::take(&mut self.bundle);
+            // The next one will be about as long.
+            let next = Vec::with_capacity(self.bundle.len());
+            let bundle = std::mem::replace(&mut self.bundle, next);
             self.unwritten.push_back((bundle_path(size / WIDTH - 1, WIDTH), bundle));
         }
         let unwritten = &mut self.unwritten;
