@@ -9,7 +9,10 @@ use model::entry::Redacted;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode};
 use serde_json::value::RawValue;
 
-use crate::{json, redact::Redactor};
+use crate::{
+    json,
+    redact::{Redactor, Span},
+};
 
 /// What a header's value encodes (CloudEvents HTTP binding 3.1.3.2), beside all that is not ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
@@ -28,7 +31,28 @@ pub fn redact_payload<'a>(payload: &'a [u8], redactor: &Redactor) -> (Cow<'a, [u
         }
         begin = end + 1;
     }
-    edits.apply()
+    edits.apply(delivery)
+}
+
+/// Redacts headers and body of a delivery. What a header quotes ends with its line: past it, the value would take the other
+/// headers along, and the empty line before the body.
+fn delivery<'a>(redactor: &Redactor, payload: &'a [u8]) -> (Cow<'a, [u8]>, Vec<Redacted>) {
+    let mut spans = redactor.spans(payload);
+    let head = if payload.starts_with(b"\n") { 0 } else { memmem::find(payload, b"\n\n").unwrap_or(payload.len()) };
+    let leaves_its_line =
+        |span: &Span| span.start < head && memchr::memchr(b'\n', &payload[span.start..span.end]).is_some();
+    if spans.iter().any(leaves_its_line) {
+        let (head, body) = payload.split_at(head);
+        spans.clear();
+        let mut begin = 0;
+        for part in head.split(|b| *b == b'\n').chain([body]) {
+            let found = redactor.spans(part).into_iter();
+            spans.extend(found.map(|span| Span { start: begin + span.start, end: begin + span.end, ..span }));
+            // The body's part begins with the line end before it.
+            begin = (begin + part.len() + 1).min(head.len());
+        }
+    }
+    redactor.replace(payload, &spans)
 }
 
 /// Redacts recorded deliveries, one per line: in `headers` and `body_b64` too.
@@ -42,7 +66,7 @@ pub fn redact_recorded<'a>(lines: &'a [u8], redactor: &Redactor) -> (Cow<'a, [u8
             _ => {}
         });
     }
-    edits.apply()
+    edits.apply(Redactor::redact)
 }
 
 /// Values to be replaced in some bytes, in order.
@@ -58,10 +82,13 @@ impl<'a, 'r> Edits<'a, 'r> {
         Self { bytes, redactor, changes: Vec::new(), counts: Vec::new() }
     }
 
-    /// Replaces the values, then redacts the whole.
-    fn apply(mut self) -> (Cow<'a, [u8]>, Vec<Redacted>) {
+    /// Replaces the values, then lets `redact` redact the whole.
+    fn apply(
+        mut self,
+        redact: impl for<'b> Fn(&Redactor, &'b [u8]) -> (Cow<'b, [u8]>, Vec<Redacted>),
+    ) -> (Cow<'a, [u8]>, Vec<Redacted>) {
         if self.changes.is_empty() {
-            return self.redactor.redact(self.bytes);
+            return redact(self.redactor, self.bytes);
         }
         self.changes.sort_unstable_by_key(|(range, _)| range.start);
         let mut out = Vec::with_capacity(self.bytes.len() + 64);
@@ -72,7 +99,7 @@ impl<'a, 'r> Edits<'a, 'r> {
             copied = range.end;
         }
         out.extend_from_slice(&self.bytes[copied..]);
-        let (clean, found) = self.redactor.redact(&out);
+        let (clean, found) = redact(self.redactor, &out);
         add(&mut self.counts, found);
         (Cow::Owned(clean.into_owned()), self.counts)
     }
@@ -110,7 +137,7 @@ impl<'a, 'r> Edits<'a, 'r> {
         let Some(decoded) = json::string(raw).and_then(|text| STANDARD.decode(text.as_bytes()).ok()) else { return };
         let mut inner = Edits::new(&decoded, self.redactor);
         inner.body(0);
-        let (clean, found) = inner.apply();
+        let (clean, found) = inner.apply(Redactor::redact);
         if !found.is_empty() {
             self.replace(raw, &STANDARD.encode(clean));
             add(&mut self.counts, found);
@@ -235,5 +262,18 @@ mod tests {
                 serde_json::from_str::<serde_json::Value>(line).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn a_quote_that_a_header_opens_takes_neither_other_headers_nor_the_body_along() {
+        let payload = b"ce-id: 1\nce-source: /x?password=\"open\nce-type: t\n\n{\"token\":\"s3cr3t\",\"a\":1}";
+        let (clean, counts) = redact_payload(payload, &redactor());
+        let (headers, body) = super::super::read_payload(&clean).expect("it stays a delivery");
+        assert_eq!((&headers["ce-id"], &headers["ce-type"]), (&"1".parse().unwrap(), &"t".parse().unwrap()));
+        assert!(headers["ce-source"].to_str().unwrap().starts_with("/x?password="), "{headers:?}");
+        let clean = String::from_utf8_lossy(&clean);
+        assert!(!clean.contains("open") && !clean.contains("s3cr3t"), "{clean}");
+        assert!(body.ends_with(b"\"a\":1}"));
+        assert_eq!(counts.iter().map(|count| count.n).sum::<u32>(), 2, "{counts:?}");
     }
 }

@@ -133,11 +133,22 @@ fn basic(bytes: &[u8], at: usize, found: Found<'_>) {
     }
 }
 
+/// The first colon, from `at`, that is none of a mark (`[redacted:…:…]`).
+fn colon(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        let colon = at + memchr::memchr(b':', &bytes[at..])?;
+        if !bytes[..=colon].ends_with(b"[redacted:") {
+            return Some(colon);
+        }
+        at = run(bytes, colon, |b| b != b']');
+    }
+}
+
 /// `user:password` behind `-u`: the password. Two numbers are a user and a group.
 fn user_option(bytes: &[u8], at: usize, found: Found<'_>) {
     let at = at + usize::from(matches!(bytes.get(at), Some(b'\'' | b'"')));
     let stop = unquoted_end(bytes, at);
-    if let Some(colon) = memchr::memchr(b':', &bytes[at..stop]).map(|n| at + n)
+    if let Some(colon) = colon(&bytes[..stop], at)
         && !bytes[colon + 1..stop].starts_with(b"//")
         && !bytes[colon + 1..stop].iter().all(u8::is_ascii_digit)
     {

@@ -170,6 +170,10 @@ fn a_span_becomes_a_keyed_mark_and_json_stays_json() {
     assert_ne!(other.redact(text.as_bytes()).0, out, "the key decides the marks");
     let (twice, counts) = redactor().redact(&out);
     assert_eq!((twice, counts), (out.clone(), vec![]), "redacting again changes nothing");
+    // A mark's own colons divide no user from a password; those behind it do.
+    let user = "curl -u h?sig=[redacted:query:0123456789abcdef]";
+    assert_eq!(found(user), []);
+    assert_eq!(found(&format!("{user}:s3cr3t x")), [("s3cr3t".to_owned(), "password")]);
 }
 
 proptest::proptest! {
