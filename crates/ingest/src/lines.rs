@@ -193,7 +193,10 @@ pub fn take<'a>(
     start: &Start,
     complete_to: Option<Time>,
 ) -> Taken<'a> {
-    let mut spans = redactor.spans(bytes);
+    let mut spans = match format {
+        Format::K8sObjects => redactor.spans(bytes), // a document may go over many lines
+        _ => redactor.spans_of_lines(bytes),
+    };
     if let Format::NginxAccess(format) = format {
         spans.extend(format.secrets(bytes));
         spans = redact::in_order(spans);

@@ -13,9 +13,9 @@ mod names;
 mod quote;
 mod spans;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
-use anchors::Anchors;
+use anchors::{Anchor, Anchors};
 use hmac::Hmac;
 use model::entry::Redacted;
 use sha2::Sha256;
@@ -125,6 +125,23 @@ impl Redactor {
 
     /// Every secret in the bytes, in order and without overlap.
     pub fn spans(&self, bytes: &[u8]) -> Vec<Span> {
+        self.spans_within(bytes, |_, _| 0..bytes.len())
+    }
+
+    /// Every secret in lines of which each stands for itself. Whatever quote a line leaves open (it may have been cut off, or a
+    /// client may have written it), the lines beside it are evidence and stay. Only a PEM block goes over several lines.
+    pub fn spans_of_lines(&self, bytes: &[u8]) -> Vec<Span> {
+        self.spans_within(bytes, |anchor, finder| {
+            if matches!(finder, Finder::Pem) {
+                return 0..bytes.len();
+            }
+            let begin = memchr::memrchr(b'\n', &bytes[..anchor.start]).map_or(0, |n| n + 1);
+            begin..memchr::memchr(b'\n', &bytes[anchor.end..]).map_or(bytes.len(), |n| anchor.end + n)
+        })
+    }
+
+    /// `within` says where a secret can be that belongs to an anchor.
+    fn spans_within(&self, bytes: &[u8], within: impl Fn(&Anchor, Finder) -> Range<usize>) -> Vec<Span> {
         let mut spans: Vec<Span> = Vec::new();
         let mut covered = 0;
         let mut budget = 4 * bytes.len();
@@ -134,10 +151,12 @@ impl Redactor {
                 return;
             }
             let (_, rule, finder) = RULES[anchor.rule];
-            finder.find(bytes, anchor.start, anchor.end, &mut budget, &mut |start, end| {
+            let within = within(&anchor, finder);
+            let (bytes, begin) = (&bytes[within.clone()], within.start);
+            finder.find(bytes, anchor.start - begin, anchor.end - begin, &mut budget, &mut |start, end| {
                 if end > start && !bytes[start..].starts_with(b"[redacted:") {
-                    spans.push(Span { start, end, rule });
-                    covered = covered.max(end);
+                    spans.push(Span { start: begin + start, end: begin + end, rule });
+                    covered = covered.max(begin + end);
                 }
             });
         });

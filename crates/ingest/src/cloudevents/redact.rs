@@ -34,25 +34,18 @@ pub fn redact_payload<'a>(payload: &'a [u8], redactor: &Redactor) -> (Cow<'a, [u
     edits.apply(delivery)
 }
 
-/// Redacts headers and body of a delivery. What a header quotes ends with its line: past it, the value would take the other
-/// headers along, and the empty line before the body.
+/// Redacts headers, each line for itself, and body of a delivery.
 fn delivery<'a>(redactor: &Redactor, payload: &'a [u8]) -> (Cow<'a, [u8]>, Vec<Redacted>) {
-    let mut spans = redactor.spans(payload);
     let head = if payload.starts_with(b"\n") { 0 } else { memmem::find(payload, b"\n\n").unwrap_or(payload.len()) };
-    let leaves_its_line =
-        |span: &Span| span.start < head && memchr::memchr(b'\n', &payload[span.start..span.end]).is_some();
-    if spans.iter().any(leaves_its_line) {
-        let (head, body) = payload.split_at(head);
-        spans.clear();
-        let mut begin = 0;
-        for part in head.split(|b| *b == b'\n').chain([body]) {
-            let found = redactor.spans(part).into_iter();
-            spans.extend(found.map(|span| Span { start: begin + span.start, end: begin + span.end, ..span }));
-            // The body's part begins with the line end before it.
-            begin = (begin + part.len() + 1).min(head.len());
-        }
-    }
+    let mut spans = redactor.spans_of_lines(&payload[..head]);
+    let body = redactor.spans(&payload[head..]).into_iter();
+    spans.extend(body.map(|span| Span { start: head + span.start, end: head + span.end, ..span }));
     redactor.replace(payload, &spans)
+}
+
+/// Redacts each line for itself.
+fn lines<'a>(redactor: &Redactor, lines: &'a [u8]) -> (Cow<'a, [u8]>, Vec<Redacted>) {
+    redactor.replace(lines, &redactor.spans_of_lines(lines))
 }
 
 /// Redacts recorded deliveries, one per line: in `headers` and `body_b64` too.
@@ -66,7 +59,7 @@ pub fn redact_recorded<'a>(lines: &'a [u8], redactor: &Redactor) -> (Cow<'a, [u8
             _ => {}
         });
     }
-    edits.apply(Redactor::redact)
+    edits.apply(self::lines)
 }
 
 /// Values to be replaced in some bytes, in order.

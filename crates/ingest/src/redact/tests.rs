@@ -176,6 +176,21 @@ fn a_span_becomes_a_keyed_mark_and_json_stays_json() {
     assert_eq!(found(&format!("{user}:s3cr3t x")), [("s3cr3t".to_owned(), "password")]);
 }
 
+#[test]
+fn a_quote_that_a_line_leaves_open_takes_no_other_line_along() {
+    let lines = concat!(
+        "first \"kept\"\n",
+        "cut off {\"password\":\"s3cr3t\n",
+        "a handshake failed, server: \"x\"\n",
+        "\",\"name\":\"password\"}\n",
+        "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\nlast"
+    );
+    let redactor = redactor();
+    let spans = redactor.spans_of_lines(lines.as_bytes());
+    let found: Vec<&str> = spans.iter().map(|span| &lines[span.start..span.end]).collect();
+    assert_eq!(found, ["s3cr3t", "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----"]);
+}
+
 proptest::proptest! {
     /// Whatever arrives: spans are in order and inside, and what was valid JSON stays valid JSON.
     #[test]
