@@ -33,7 +33,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     assert_eq!(restored, body);
     let _ = again;
     let (clean, _) = cloudevents::redact_payload(&kept, &fuzz::REDACTOR);
-    assert!(cloudevents::read_payload(&clean).is_some(), "it stays a payload");
+    // Unless a header's name holds one: what replaces it is no name.
+    let named = |name: &HeaderName| !fuzz::REDACTOR.spans(name.as_str().as_bytes()).is_empty();
+    assert!(cloudevents::read_payload(&clean).is_some() || headers.keys().any(named), "it stays a payload");
     // And anything else is read or refused.
     let _ = cloudevents::read_payload(data);
 });
