@@ -71,7 +71,7 @@ pub(crate) fn write_leaf(out: &mut Vec<u8>, recorded_at: &str, tick: u64, append
 
 /// Stamp and body of a leaf; none if it is not of this form (a leaf of another program's log).
 pub fn split_leaf(leaf: &[u8]) -> Option<(Stamp, &[u8])> {
-    let at = leaf.iter().position(|&byte| byte == b'\n')?;
+    let at = memchr::memchr(b'\n', leaf)?;
     let stamp: Stamp = serde_json::from_slice(&leaf[..at]).ok()?;
     (stamp.part.0 >= 1 && stamp.part.0 <= stamp.part.1).then_some((stamp, &leaf[at + 1..]))
 }
