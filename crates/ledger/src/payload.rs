@@ -3,9 +3,8 @@
 use crate::durable::Disk;
 use crate::error::Error;
 use crate::merkle::Hash;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -101,27 +100,27 @@ pub(crate) fn random(bytes: &mut [u8]) -> Result<(), Error> {
 
 /// The payload reference in a body: its first top-level member `payload`. None if that is not of this form.
 pub fn reference_in(body: &[u8]) -> Option<PayloadRef> {
-    let reference: PayloadRef = serde_json::from_str(first_member(body, "payload")?.get()).ok()?;
+    let reference: PayloadRef = first_member(body, "payload")?;
     // A class becomes a path, so what is no class is no reference.
     check_word(&reference.class).is_ok().then_some(reference)
 }
 
-/// The first top-level member of this name in a body that is a JSON object. What stands behind it is not read: this is on the
-/// way of every leaf, and mostly the longer part of it.
-pub(crate) fn first_member<'b>(body: &'b [u8], name: &str) -> Option<&'b RawValue> {
+/// The first top-level member of this name in a body that is a JSON object; none if it is not of this form. What stands behind
+/// it is not read: this is on the way of every leaf, and that is mostly the longer part.
+pub(crate) fn first_member<T: DeserializeOwned>(body: &[u8], name: &str) -> Option<T> {
     let mut found = None;
-    // An error says that it ended early: behind the member, or where it is no JSON.
+    // An error says that it ended early: behind the member, or where it is not as it should be.
     let _ = serde_json::Deserializer::from_slice(body).deserialize_map(Members { name, found: &mut found });
     found
 }
 
 /// Reads the members of an object up to one.
-struct Members<'n, 'b> {
+struct Members<'n, T> {
     name: &'n str,
-    found: &'n mut Option<&'b RawValue>,
+    found: &'n mut Option<T>,
 }
 
-impl<'b> Visitor<'b> for Members<'_, 'b> {
+impl<'b, T: DeserializeOwned> Visitor<'b> for Members<'_, T> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -169,9 +168,9 @@ pub(crate) fn commitment(salted: &[u8]) -> Hash {
 }
 
 impl PayloadRef {
-    /// Whether this is the payload, with its salt, that is meant.
-    pub(crate) fn fits(&self, salted: &[u8]) -> bool {
-        self.len == (salted.len() - SALT) as u64 && self.commit == hex(&commitment(salted))
+    /// Whether this payload, with its salt, whose digest this is, is the one that is meant.
+    pub(crate) fn fits(&self, salted: &[u8], digest: &Hash) -> bool {
+        self.len == (salted.len() - SALT) as u64 && self.commit == hex(digest)
     }
 }
 

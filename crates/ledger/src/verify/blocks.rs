@@ -3,6 +3,7 @@
 use super::Report;
 use super::bundles::{BundlePart, BundleReader, Named, leaf_in};
 use crate::payload::{Block, Unpacker, block_first};
+use crate::sha::digests;
 use crate::tiles::WIDTH;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -101,11 +102,12 @@ impl BlockReader<'_> {
         }
         let place = path.strip_prefix(self.dir).ok().and_then(Path::parent).unwrap_or(Path::new(""));
         let mut far = Far { n: u64::MAX, named: Vec::new(), unsealed: None };
-        for row in block.rows() {
+        let digests = digests(&[], block.rows().iter().map(|row| block.salted(row)));
+        for (row, digest) in block.rows().iter().zip(&digests) {
             let entry = row.entry;
             // Without its leaf there is nothing to compare with; that it is not there is reported where the tree is checked.
             let Some(named) = self.named_by(entry, &mut far) else { continue };
-            match named.as_ref().filter(|named| named.reference.fits(block.salted(row))) {
+            match named.as_ref().filter(|named| named.reference.fits(block.salted(row), digest)) {
                 None => part.report.refute(path, Some(entry), "the payload is not the one that the entry names"),
                 Some(named) if Path::new(&named.reference.class).join(&named.day) == place => part.found.insert(entry),
                 Some(_) => part.report.refute(path, Some(entry), "it is not in the folder of its class and day"),

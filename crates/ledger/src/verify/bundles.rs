@@ -4,7 +4,7 @@ use super::{Outcome, Report, Trouble};
 use crate::error::Error;
 use crate::group::Group;
 use crate::leaf::{Stamp, day_of, split_leaf};
-use crate::merkle::{Hash, leaf_hash, root_over};
+use crate::merkle::{Hash, leaf_hashes, root_over};
 use crate::payload::{PayloadRef, reference_in};
 use crate::prune::{PruneList, prune_in};
 use crate::tiles::{TileStore, WIDTH, bundle_path, split_prefix, tile_path, tile_width};
@@ -91,14 +91,14 @@ impl BundleReader<'_> {
                 let wanted = usize::try_from(width).expect("at most 256");
                 part.whole = rest.is_empty() && entries.len() >= wanted;
                 let fits = part.whole && (entries.len() == wanted || path != exact);
-                let hashes: Vec<Hash> = entries.iter().take(wanted).map(|entry| leaf_hash(entry)).collect();
+                let (first, count) = (&entries[..entries.len().min(wanted)], entries.len());
+                let hashes = leaf_hashes(first);
                 if self.ours {
-                    for (index, entry) in (n * WIDTH..).zip(entries.iter().take(wanted)) {
+                    for (index, entry) in (n * WIDTH..).zip(first) {
                         self.leaf(index, entry, &mut part);
                     }
                 }
                 part.seen.push(path.clone());
-                let count = entries.len();
                 self.tile(buffer, &hashes, &exact, width, &mut part);
                 if !fits {
                     // Lengths that do not fit: the first entry whose hash is wrong is where it begins.

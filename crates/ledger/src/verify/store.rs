@@ -3,10 +3,11 @@
 use super::blocks::{BlockReader, EntrySet, first_of};
 use super::bundles::Named;
 use super::{Check, Gone, parallel};
-use crate::group::Group;
+use crate::group::{AppendView, Group};
 use crate::journal::{Finding, Scan, is_segment, scan_live};
 use crate::note::Checkpoint;
 use crate::prune::{PruneList, covering, read_list};
+use crate::sha::digests;
 use crate::tiles::{WIDTH, bundle_path, split_bundle, tile_path, tile_width};
 use std::path::{Path, PathBuf};
 
@@ -49,13 +50,15 @@ impl Check {
     pub(super) fn journal_payloads(&mut self, groups: &[Group], stored: u64) -> EntrySet {
         let check = |(): &mut (), group: &Group| {
             let (mut found, mut wrong) = (EntrySet::default(), Vec::new());
-            for append in &group.appends {
-                if let (Some((_, salted)), Some(leaf)) = (group.payload(append), group.leaf(append.first)) {
-                    if !Named::of(leaf).is_some_and(|named| named.reference.fits(salted)) {
-                        wrong.push(append.first);
-                    } else if append.first >= stored {
-                        found.insert(append.first);
-                    }
+            let payload =
+                |append: &AppendView| Some((append.first, group.payload(append)?.1, group.leaf(append.first)?));
+            let payloads: Vec<(u64, &[u8], &[u8])> = group.appends.iter().filter_map(payload).collect();
+            let digests = digests(&[], payloads.iter().map(|(_, salted, _)| *salted));
+            for ((first, salted, leaf), digest) in payloads.into_iter().zip(&digests) {
+                if !Named::of(leaf).is_some_and(|named| named.reference.fits(salted, digest)) {
+                    wrong.push(first);
+                } else if first >= stored {
+                    found.insert(first);
                 }
             }
             (found, wrong)
