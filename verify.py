@@ -174,7 +174,8 @@ def main(arguments):
 
     def visit(index, entry):
         if ours:  # a Counterfoil leaf: the ledger's stamp, then the body
-            stamp, body = (json.loads(line) for line in entry.split(b"\n", 1))
+            first = dict(object_pairs_hook=lambda pairs: dict(pairs[::-1]))  # of several members of a name
+            stamp, body = (json.loads(line, **first) for line in entry.split(b"\n", 1))
             if stamp["append"] + stamp["part"][0] - 1 != index:
                 raise Refuted("an entry's stamp is another one's; first damaged entry %d" % index)
             payload, prune = (body.get(name) if isinstance(body, dict) else 0 for name in ("payload", "pruned"))
@@ -182,7 +183,6 @@ def main(arguments):
                 wanted[stamp["append"]] = payload.get("commit"), payload.get("class"), stamp["recorded_at"][:10]
             if isinstance(prune, dict):
                 pruned.append((index, prune["class"], prune["through"]))
-
     checked, leaves = check_tree(directory, size, root, visit)
     check_earlier(directory, checked)
     payloads = check_payloads(directory, wanted, pruned) if shutil.which("zstd") else "not checked: no zstd program"

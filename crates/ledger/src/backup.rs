@@ -12,13 +12,13 @@ use crate::durable::temporary;
 use crate::error::Error;
 use crate::group::Group;
 use crate::head::{Folder, KeyList, Positions, positions_text, read_positions};
-use crate::journal::{self, Scan, make_spare, segments};
+use crate::journal::{self, Scan, SegmentBytes, make_spare, segments};
 use crate::leaf::day_of;
 use crate::merkle::verify_consistency;
 use crate::note::Checkpoint;
 use crate::payload::{Block, OpenBlock, block_first, block_path};
 use crate::proof::consistency;
-use crate::prune::{Prune, PruneList, list_text, prune_in, read_list};
+use crate::prune::{Prune, PruneList, list_text, prune_of, read_list};
 use crate::tiles::{TileStore, WIDTH, bundle_path, push_entry, tile_path};
 use crate::{Config, Disk};
 use std::collections::{BTreeMap, BTreeSet};
@@ -243,7 +243,10 @@ impl Copier<'_> {
         let mut open: BTreeMap<(String, String), OpenBlock> = BTreeMap::new();
         for (i, segment) in all.iter().enumerate().skip(start) {
             // Gone meanwhile: all that it held is in blocks.
-            let Some(bytes) = self.disk.read_if_there(&segment.path)? else { continue };
+            let bytes = match SegmentBytes::read(self.disk, &segment.path) {
+                Err(error) if error.is_not_found() => continue,
+                read => read?,
+            };
             scan.segment(segment, &bytes, all.get(i + 1).map(|next| next.first));
             for group in scan.groups.drain(..) {
                 self.group(&group, stored, &mut open, positions)?;
@@ -264,7 +267,7 @@ impl Copier<'_> {
     ) -> Result<(), Error> {
         let wanted = stored..self.size();
         let leaves = (group.first..).zip(group.leaves()).filter(|(index, _)| *index < self.result.checkpoint.size);
-        self.prunes.extend(leaves.filter_map(|(index, leaf)| Some((index, prune_in(leaf)?))));
+        self.prunes.extend(leaves.filter_map(|(index, leaf)| Some((index, prune_of(leaf)?))));
         for append in group.appends.iter().filter(|append| wanted.contains(&append.first)) {
             if let Some(position) = &append.position {
                 positions.insert(position.source.clone(), position.position.clone());

@@ -10,7 +10,7 @@
 use crate::error::Error;
 use crate::simulated::SimDisk;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -114,14 +114,47 @@ pub(crate) fn parent(path: &Path) -> &Path {
     }
 }
 
+/// Whether there is nothing but zeros. Asks about a page at once: one byte after the other would be much slower.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(4096).all(|page| page.iter().fold(0, |all, byte| all | byte) == 0)
+}
+
 impl Disk {
     /// The whole file.
     pub(crate) fn read(&self, path: &Path) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        self.read_into(path, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The whole file, in place of what the buffer had. Who reads many files saves the system from clearing memory for each.
+    pub(crate) fn read_into(&self, path: &Path, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        bytes.clear();
         match self {
-            Self::Real => fs::read(path),
-            Self::Simulated(sim) => sim.read(path),
+            Self::Real => File::open(path).and_then(|mut file| file.read_to_end(bytes)).map(drop),
+            Self::Simulated(sim) => sim.read(path).map(|read| *bytes = read),
         }
         .map_err(Error::io("read", path))
+    }
+
+    /// The whole file piece by piece, for one that is too long to be held.
+    pub(crate) fn read_pieces(&self, path: &Path, mut each: impl FnMut(&[u8])) -> Result<(), Error> {
+        const PIECE: usize = 256 << 10;
+        let mut read = || match self {
+            Self::Real => {
+                let (mut file, mut piece) = (File::open(path)?, vec![0; PIECE]);
+                loop {
+                    match file.read(&mut piece) {
+                        Ok(0) => return Ok(()),
+                        Ok(len) => each(&piece[..len]),
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            Self::Simulated(sim) => sim.read(path).map(|bytes| each(&bytes)),
+        };
+        read().map_err(Error::io("read", path))
     }
 
     /// Length of the file, and its first `count` bytes, or all if it is shorter.

@@ -1,5 +1,6 @@
 //! Groups: the unit that the journal writes and syncs (docs/formats/journal.md). Here are only bytes, no files.
 
+use crate::durable::is_zero;
 use crate::leaf::write_leaf;
 use crate::payload::Payload;
 use std::ops::Range;
@@ -109,7 +110,7 @@ impl Group {
             return None;
         }
         let padded = bytes.get(..(HEADER + length).next_multiple_of(PAGE))?;
-        if padded[HEADER + length..].iter().any(|&byte| byte != 0) {
+        if !is_zero(&padded[HEADER + length..]) {
             return None;
         }
         let mut group =

@@ -1,6 +1,6 @@
 //! Segments of the journal: their names, the next one, and reading them again (docs/formats/journal.md).
 
-use crate::durable::Disk;
+use crate::durable::{Disk, is_zero};
 use crate::error::Error;
 use crate::group::{Group, PAGE};
 use crate::payload::random;
@@ -68,9 +68,8 @@ pub(crate) fn make_spare(disk: &Disk, dir: &Path, len: u64) -> Result<(), Error>
 /// The nonce in page 0 of a segment, if the page is sound.
 pub(crate) fn nonce(segment: &[u8]) -> Option<[u8; 8]> {
     let page = segment.get(..PAGE)?;
-    let sound = &page[..8] == MAGIC
-        && page[16..20] == crc32c::crc32c(&page[..16]).to_le_bytes()
-        && page[20..].iter().all(|&byte| byte == 0);
+    let sound =
+        &page[..8] == MAGIC && page[16..20] == crc32c::crc32c(&page[..16]).to_le_bytes() && is_zero(&page[20..]);
     sound.then(|| page[8..16].try_into().expect("8 bytes"))
 }
 
@@ -133,10 +132,39 @@ pub(crate) fn scan(disk: &Disk, dir: &Path, from: u64) -> Result<Scan, Error> {
         ..Scan::default()
     };
     for (i, segment) in all.iter().enumerate().skip(start) {
-        let bytes = disk.read(&segment.path)?;
+        let bytes = SegmentBytes::read(disk, &segment.path)?;
         scan.segment(segment, &bytes, all.get(i + 1).map(|next| next.first));
     }
     Ok(scan)
+}
+
+/// What is in a segment's file.
+pub(crate) struct SegmentBytes {
+    bytes: Vec<u8>,
+    /// From here on all bytes are zero.
+    used: usize,
+}
+
+impl SegmentBytes {
+    /// Reads the file. A segment that was just begun is nearly all zeros: memory for these is never touched.
+    pub(crate) fn read(disk: &Disk, path: &Path) -> Result<Self, Error> {
+        let len = usize::try_from(disk.len(path)?.unwrap_or(0)).unwrap_or(usize::MAX);
+        // Asked first: what is longer than memory is an error and not the end of the process.
+        let room = Vec::<u8>::new().try_reserve_exact(len);
+        room.map_err(|_| Error::io("read", path)(std::io::ErrorKind::OutOfMemory.into()))?;
+        let (mut bytes, mut at, mut used) = (vec![0; len], 0, 0);
+        disk.read_pieces(path, |piece| {
+            let end = at + piece.len();
+            bytes.resize(bytes.len().max(end), 0);
+            if !is_zero(piece) {
+                bytes[at..end].copy_from_slice(piece);
+                used = end;
+            }
+            at = end;
+        })?;
+        bytes.truncate(at);
+        Ok(Self { bytes, used })
+    }
 }
 
 /// Reads the whole journal while another process may write to it: segments can vanish between listing and reading, and a group
@@ -163,7 +191,8 @@ pub(crate) fn scan_live(disk: &Disk, dir: &Path) -> Result<Scan, Error> {
 
 impl Scan {
     /// Reads one segment; `next_first` is where the next one begins.
-    pub(crate) fn segment(&mut self, segment: &Segment, bytes: &[u8], next_first: Option<u64>) {
+    pub(crate) fn segment(&mut self, segment: &Segment, read: &SegmentBytes, next_first: Option<u64>) {
+        let SegmentBytes { bytes, used } = read;
         let damage = |offset: usize, first: u64, lost: u64| Finding::Damage {
             path: segment.path.clone(),
             offset: offset as u64,
@@ -179,7 +208,7 @@ impl Scan {
         let mut before: Option<u32> =
             self.groups.last().filter(|group| group.generation == segment.generation).map(|group| group.crc);
         let mut end = at;
-        while at < bytes.len() {
+        while at < *used {
             let group = Group::parse(bytes, at, nonce)
                 .filter(|group| group.generation == segment.generation && group.first >= self.next);
             let Some(group) = group else {
@@ -207,7 +236,7 @@ impl Scan {
             }
             Some(_) => {}
             None => {
-                let rest = &bytes[end.min(bytes.len())..];
+                let rest = bytes.get(end..*used).unwrap_or_default();
                 if let Some(last) = rest.iter().rposition(|&byte| byte != 0) {
                     self.findings.push(Finding::Torn {
                         path: segment.path.clone(),

@@ -47,6 +47,7 @@ mod recover;
 mod restore;
 mod salvage;
 mod seal;
+mod sha;
 mod shared;
 mod simulated;
 mod tiles;

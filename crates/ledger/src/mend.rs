@@ -156,7 +156,7 @@ fn entries(tiles: &TileStore, journal: &Path, n: u64, wanted: usize) -> Result<V
     let mut sources = Vec::new();
     for path in widths(&tiles.disk, &tiles.dir.join(bundle_path(n, WIDTH)))? {
         let bytes = tiles.disk.read(&path)?;
-        sources.push(source(&mut split_prefix(&bytes).into_iter().map(|leaf| Some(leaf.to_vec()))));
+        sources.push(source(&mut split_prefix(&bytes).0.into_iter().map(|leaf| Some(leaf.to_vec()))));
     }
     if let Some(first) = segments(&tiles.disk, journal)?.first() {
         let groups = scan(&tiles.disk, journal, first.first)?.groups;

@@ -1,5 +1,6 @@
 //! The Merkle tree of RFC 9162 section 2.1: hashes, roots, proofs. No files here.
 
+use crate::sha::digests;
 use sha2::{Digest, Sha256};
 
 /// A SHA-256 hash.
@@ -8,6 +9,11 @@ pub type Hash = [u8; 32];
 /// Hash of one entry: SHA-256(0x00 ‖ leaf).
 pub fn leaf_hash(leaf: &[u8]) -> Hash {
     Sha256::new().chain_update([0]).chain_update(leaf).finalize().into()
+}
+
+/// Hashes of many entries, in less time.
+pub(crate) fn leaf_hashes(leaves: &[&[u8]]) -> Vec<Hash> {
+    digests(&[0], leaves.iter().copied())
 }
 
 /// Hash of two subtrees: SHA-256(0x01 ‖ left ‖ right).
@@ -72,10 +78,25 @@ impl Tree {
     }
 
     /// Adds a leaf by its hash and hands out every tile that becomes full by it.
-    pub(crate) fn push_with(&mut self, leaf: Hash, mut full: impl FnMut(FullTile)) {
+    pub(crate) fn push_with(&mut self, leaf: Hash, full: impl FnMut(FullTile)) {
         self.size += 1;
-        let mut hash = leaf;
-        for level in 0u8.. {
+        self.carry(0, leaf, full);
+    }
+
+    /// Adds a whole tile of leaves by its root and hands out every tile above it that becomes full by it. The size must be a
+    /// multiple of 256.
+    pub(crate) fn push_tile_with(&mut self, root: Hash, full: impl FnMut(FullTile)) {
+        if self.levels.is_empty() {
+            self.levels.push(Vec::new());
+        }
+        debug_assert!(self.levels[0].is_empty(), "size {}", self.size);
+        self.size += 256;
+        self.carry(1, root, full);
+    }
+
+    /// Adds a hash to a level whose tile is the last one.
+    fn carry(&mut self, level: u8, mut hash: Hash, mut full: impl FnMut(FullTile)) {
+        for level in level.. {
             let l = usize::from(level);
             if self.levels.len() <= l {
                 self.levels.push(Vec::with_capacity(256));
@@ -279,6 +300,12 @@ mod tests {
             roots.push(tree.root());
         }
         assert_eq!(full, [(0, 0, 256), (0, 1, 256)]);
+        let mut tiled = Tree::default();
+        tiled.push_tile_with(root_over(&all[..256]), |_| {});
+        for leaf in &all[256..] {
+            tiled.push(*leaf);
+        }
+        assert_eq!(tiled, tree);
         for size in [0usize, 1, 2, 3, 7, 8, 255, 256, 257, 511, 512, 513, 700] {
             assert_eq!(roots[size], by_definition(&all[..size]), "size {size}");
             let n = size as u64;

@@ -3,10 +3,10 @@
 use crate::durable::Disk;
 use crate::error::Error;
 use crate::merkle::Hash;
-use crate::prune::Prune;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Plain bytes of a block, salts included; a larger payload has a block of its own.
@@ -98,37 +98,80 @@ pub(crate) fn random(bytes: &mut [u8]) -> Result<(), Error> {
     })
 }
 
-/// The payload reference in a body: its top-level member `payload`. None if there is none of this form.
+/// The payload reference in a body: its first top-level member `payload`. None if that is not of this form.
 pub fn reference_in(body: &[u8]) -> Option<PayloadRef> {
-    members_in(body).payload
-}
-
-/// What the ledger itself reads in a body.
-#[derive(Debug, Default)]
-pub(crate) struct Members {
-    pub(crate) payload: Option<PayloadRef>,
-    pub(crate) pruned: Option<Prune>,
-}
-
-/// The top-level members `payload` and `pruned` of a body, each if it is there and of the form.
-pub(crate) fn members_in(body: &[u8]) -> Members {
-    #[derive(Default, Deserialize)]
-    struct Probe<'a> {
-        #[serde(borrow, default)]
-        payload: Option<&'a RawValue>,
-        #[serde(borrow, default)]
-        pruned: Option<&'a RawValue>,
-    }
-    let probe: Probe<'_> = serde_json::from_slice(body).unwrap_or_default();
-    let payload = probe.payload.and_then(|raw| serde_json::from_str::<PayloadRef>(raw.get()).ok());
-    let pruned = probe.pruned.and_then(|raw| serde_json::from_str::<Prune>(raw.get()).ok());
+    let reference: PayloadRef = first_member(body, "payload")?;
     // A class becomes a path, so what is no class is no reference.
-    Members { payload: payload.filter(|of| check_word(&of.class).is_ok()), pruned: pruned.filter(Prune::is_sound) }
+    check_word(&reference.class).is_ok().then_some(reference)
+}
+
+/// The first top-level member of this name in a body that is a JSON object; none if it is not of this form. What stands behind
+/// it is not read: this is on the way of every leaf, and that is mostly the longer part.
+pub(crate) fn first_member<T: DeserializeOwned>(body: &[u8], name: &str) -> Option<T> {
+    let mut found = None;
+    // An error says that it ended early: behind the member, or where it is not as it should be.
+    let _ = serde_json::Deserializer::from_slice(body).deserialize_map(Members { name, found: &mut found });
+    found
+}
+
+/// Reads the members of an object up to one.
+struct Members<'n, T> {
+    name: &'n str,
+    found: &'n mut Option<T>,
+}
+
+impl<'b, T: DeserializeOwned> Visitor<'b> for Members<'_, T> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'b>>(self, mut members: A) -> Result<(), A::Error> {
+        while let Some(is_it) = members.next_key_seed(Name(self.name))? {
+            if is_it {
+                *self.found = Some(members.next_value()?);
+                break;
+            }
+            members.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a member has this name.
+struct Name<'n>(&'n str);
+
+impl<'b> DeserializeSeed<'b> for Name<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'b>>(self, name: D) -> Result<bool, D::Error> {
+        name.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
+        Ok(name == self.0)
+    }
 }
 
 /// Commitment of salt and bytes that lie together.
 pub(crate) fn commitment(salted: &[u8]) -> Hash {
     Sha256::digest(salted).into()
+}
+
+impl PayloadRef {
+    /// Whether this payload, with its salt, whose digest this is, is the one that is meant.
+    pub(crate) fn fits(&self, salted: &[u8], digest: &Hash) -> bool {
+        self.len == (salted.len() - SALT) as u64 && self.commit == hex(digest)
+    }
 }
 
 /// Where the block that begins with this append is, below `payload/`.
@@ -274,8 +317,11 @@ pub(crate) fn read_rows(disk: &Disk, path: &Path) -> Result<(u64, Option<Vec<Blo
     Ok((len, footer.and_then(|footer| trailer.rows(footer).ok())))
 }
 
+/// What zstd needs for reading a block, and can use again for the next one.
+pub(crate) type Unpacker = zstd::bulk::Decompressor<'static>;
+
 /// A block read from its file, checked and unpacked.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Block {
     plain: Vec<u8>,
     rows: Vec<BlockRow>,
@@ -284,6 +330,13 @@ pub(crate) struct Block {
 impl Block {
     /// Reads the bytes of a block's file. The error says what is wrong.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+        let mut block = Self::default();
+        block.read(bytes, &mut Unpacker::default())?;
+        Ok(block)
+    }
+
+    /// Becomes the block with these bytes, in the memory that it has. After an error it is none.
+    pub(crate) fn read(&mut self, bytes: &[u8], unpacker: &mut Unpacker) -> Result<(), &'static str> {
         let (rest, trailer) = bytes.split_last_chunk::<TRAILER>().ok_or("shorter than its trailer")?;
         let trailer = Trailer::read(trailer)?;
         if rest.len() != trailer.frame_len + trailer.count * FOOTER_ROW {
@@ -293,10 +346,11 @@ impl Block {
         if crc32c::crc32c(frame) != trailer.frame_crc {
             return Err("the CRC of its frame is wrong");
         }
-        let rows = trailer.rows(footer)?;
-        let plain_len = trailer.plain_len;
-        let plain = zstd::bulk::decompress(frame, plain_len).map_err(|_| "its zstd frame cannot be read")?;
-        if plain.len() == plain_len { Ok(Self { plain, rows }) } else { Err("its zstd frame is too short") }
+        self.rows = trailer.rows(footer)?;
+        self.plain.resize(trailer.plain_len, 0);
+        let len = unpacker.decompress_to_buffer(frame, self.plain.as_mut_slice());
+        let len = len.map_err(|_| "its zstd frame cannot be read")?;
+        if len == trailer.plain_len { Ok(()) } else { Err("its zstd frame is too short") }
     }
 
     pub(crate) fn rows(&self) -> &[BlockRow] {
@@ -332,6 +386,14 @@ mod tests {
         let deeper = serde_json::json!({"fact": {"payload": payload.reference()}}).to_string();
         assert_eq!(reference_in(deeper.as_bytes()), None);
         assert_eq!(reference_in(b"null"), None);
+        let reference = serde_json::to_string(payload.reference()).unwrap();
+        let first = format!(r#"{{"a":[{{"payload":1}},"\""],"p\u0061yload":{reference},"payload":{reference},"broken"#);
+        assert_eq!(reference_in(first.as_bytes()).as_ref(), Some(payload.reference()));
+        for other in
+            [r#""payload":null,"#, r#""payload":{"commit":"","len":0,"class":"../up","encoding":"e"},"#, "broken,"]
+        {
+            assert_eq!(reference_in(format!(r#"{{{other}"payload":{reference}}}"#).as_bytes()), None, "{other}");
+        }
         assert!(matches!(Payload::new(vec![], "../up", "identity"), Err(Error::BadWord { .. })));
     }
 

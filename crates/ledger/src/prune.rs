@@ -8,7 +8,7 @@ use crate::error::{AppendError, Error};
 use crate::head::Folder;
 use crate::leaf::split_leaf;
 use crate::ledger::{Append, Ledger};
-use crate::payload::{BlockRow, block_first, block_path, check_word, members_in, read_rows};
+use crate::payload::{BlockRow, block_first, block_path, check_word, first_member, read_rows};
 use crate::shared::Lane;
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
@@ -54,11 +54,18 @@ pub(crate) fn covering(list: &[(u64, Prune)], sealed: u64, class: &str, day: &st
     list.iter().find(|(by, prune)| *by < sealed && prune.covers(*by, class, day, append)).map(|(by, _)| *by)
 }
 
-/// What an entry says was pruned, if it says so.
-pub(crate) fn prune_in(leaf: &[u8]) -> Option<Prune> {
+/// What a body says was pruned, if it says so.
+pub(crate) fn prune_in(body: &[u8]) -> Option<Prune> {
     // Looked for as bytes first: nearly no leaf has it, and this is on the way of every one.
-    memchr::memmem::find(leaf, b"\"pruned\":")?;
-    split_leaf(leaf).and_then(|(_, body)| members_in(body).pruned)
+    // An escape may hide it.
+    memchr::memmem::find(body, b"pruned").or_else(|| memchr::memmem::find(body, b"\\u"))?;
+    first_member(body, "pruned").filter(Prune::is_sound)
+}
+
+/// What an entry says was pruned, if it says so.
+pub(crate) fn prune_of(leaf: &[u8]) -> Option<Prune> {
+    let body = &leaf[memchr::memchr(b'\n', leaf)? + 1..];
+    prune_in(body).filter(|_| split_leaf(leaf).is_some())
 }
 
 const FIRST_LINE: &str = "counterfoil-pruned/1";
@@ -254,7 +261,7 @@ impl Ledger {
 
     /// None: the ledger takes nothing now.
     fn append_prune(&self, prune: &Prune, body: Vec<u8>) -> Result<Option<u64>, Error> {
-        if members_in(&body).pruned.as_ref() != Some(prune) {
+        if prune_in(&body).as_ref() != Some(prune) {
             return Err(Error::PruneUnnamed { class: prune.class.clone(), through: prune.through.clone() });
         }
         match self.append_wait(Append::one(Lane::Own, body)) {

@@ -10,7 +10,7 @@ use crate::leaf::{day_of, split_leaf};
 use crate::ledger::Ledger;
 use crate::merkle::{Hash, leaf_hash, root_over, verify_inclusion};
 use crate::note::Checkpoint;
-use crate::payload::{Block, PayloadRef, block_first, block_path, commitment, hex, members_in};
+use crate::payload::{Block, PayloadRef, block_first, block_path, commitment, hex, reference_in};
 use crate::proof::inclusion;
 use crate::tiles::{WIDTH, bundle_path, tile_path, tile_width};
 use std::collections::{BTreeMap, BTreeSet};
@@ -158,7 +158,7 @@ impl Ledger {
         let mut last = None;
         for leaf in leaves {
             let Some((stamp, body)) = split_leaf(leaf) else { continue };
-            let (Some(reference), Some(day)) = (members_in(body).payload, day_of(leaf)) else { continue };
+            let (Some(reference), Some(day)) = (reference_in(body), day_of(leaf)) else { continue };
             // Other parts of an append may name its payload too. Before `stored` it has to be in a block.
             if last.replace(stamp.append) == Some(stamp.append) || stamp.append >= self.shared.tail().stored {
                 continue;

@@ -14,7 +14,7 @@ use crate::journal::segments;
 use crate::leaf::day_of;
 use crate::merkle::{Hash, Tree, leaf_hash};
 use crate::note::Checkpoint;
-use crate::prune::{PruneList, list_text, prune_in, read_list};
+use crate::prune::{PruneList, list_text, prune_of, read_list};
 use crate::tiles::{TileStore, WIDTH, bundle_path, push_entry, tile_path};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -138,7 +138,7 @@ impl Sealer {
     }
 
     fn note_prune(&mut self, index: u64, leaf: &[u8]) {
-        if let Some(prune) = prune_in(leaf) {
+        if let Some(prune) = prune_of(leaf) {
             self.blocks.add_prune(index, prune);
             self.unlisted = true;
         }

@@ -47,26 +47,20 @@ pub(crate) fn push_entry(bundle: &mut Vec<u8>, leaf: &[u8]) {
 }
 
 /// The entries of a bundle; none if its lengths do not fit.
-pub(crate) fn split_bundle(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut entries = Vec::new();
-    while !bytes.is_empty() {
-        let (len, rest) = bytes.split_first_chunk::<2>()?;
-        let (entry, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
-        entries.push(entry);
-        bytes = rest;
-    }
-    Some(entries)
+pub(crate) fn split_bundle(bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let (entries, rest) = split_prefix(bytes);
+    rest.is_empty().then_some(entries)
 }
 
-/// Entries of a bundle as far as its lengths can be followed.
-pub(crate) fn split_prefix(mut bytes: &[u8]) -> Vec<&[u8]> {
+/// Entries of a bundle as far as its lengths can be followed, and what is left.
+pub(crate) fn split_prefix(mut bytes: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     let mut entries = Vec::new();
     while let Some((len, rest)) = bytes.split_first_chunk::<2>() {
         let Some((entry, rest)) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len))) else { break };
         entries.push(entry);
         bytes = rest;
     }
-    entries
+    (entries, bytes)
 }
 
 /// The tiles in a folder.

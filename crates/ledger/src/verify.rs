@@ -3,6 +3,8 @@
 //! Works on our own folders and on those of other programs that write C2SP tlog-tiles (`checkpoint` and `tile/`). Trusts only
 //! the verifier keys, and a checkpoint that was kept elsewhere if one is given.
 
+mod blocks;
+mod bundles;
 mod parallel;
 mod small;
 mod store;
@@ -123,6 +125,7 @@ impl Report {
     /// Adds what was found in a part of the folder.
     fn add(&mut self, mut part: Self) {
         self.bytes += part.bytes;
+        self.damaged += part.damaged;
         self.fillers += part.fillers;
         self.troubles.append(&mut part.troubles);
     }
@@ -250,11 +253,11 @@ pub fn verify(dir: &Path, options: &VerifyOptions) -> Report {
     }
     let (synced, stored) = check.head_sizes(checkpoint.size);
     let journal = if ours { check.journal() } else { Scan::default() };
-    let payloads = check.payloads(&journal.groups, checkpoint.size, stored);
-    check.tree(&checkpoint, &contained, &payloads, ours);
+    let payloads = check.entries(&checkpoint, &contained, &journal, stored, ours);
+    check.report.payloads = payloads.len();
     if ours {
-        check.gone(synced.min(checkpoint.size), checkpoint.size);
-        check.journal_leaves(&journal, &checkpoint);
+        check.gone(&payloads, synced.min(checkpoint.size), checkpoint.size);
+        check.journal_end(&journal, &checkpoint);
         check.small_files(&checkpoint, journal.first);
     }
     check.leftovers(&checkpoint);

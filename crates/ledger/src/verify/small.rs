@@ -1,11 +1,13 @@
 //! The small files of our own folders: `head`, keys, positions, and those that hold nothing.
 
-use super::{Check, Outcome};
+use super::{Check, Outcome, parallel};
+use crate::durable::{Disk, is_zero};
 use crate::error::Error;
 use crate::group::PAGE;
 use crate::head::{Head, KeyList, read_positions, secret_path};
-use crate::journal::{SPARE, nonce};
+use crate::journal::nonce;
 use crate::note::{Checkpoint, Skey};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How often `head` and `checkpoint` are compared again, and how long after: between the two a process that is sealing just now
@@ -55,22 +57,26 @@ impl Check {
     }
 
     fn empty_files(&mut self) {
-        for (name, start) in [("lock", 0), ("reserve", 0), ("journal/spare", PAGE)] {
-            let path = self.folder.path(name);
-            if !self.files.contains_key(&path) {
-                continue;
-            }
-            match self.read(&path) {
-                // Looked at twice: a ledger in use may have taken the spare segment while it was read.
-                Ok(bytes) => {
-                    let wrong = not_empty(name, start, &bytes);
-                    let again = wrong.and_then(|_| self.folder.disk.read_if_there(&path).ok().flatten());
-                    if let Some(wrong) = again.and_then(|bytes| not_empty(name, start, &bytes)) {
-                        self.report.refute(&path, None, wrong);
+        let disk = self.folder.disk.clone();
+        let files =
+            [("lock", 0), ("reserve", 0), ("journal/spare", PAGE)].map(|(name, start)| (self.folder.path(name), start));
+        let files: Vec<_> = files.into_iter().filter(|(path, _)| self.files.contains_key(path)).collect();
+        // Looked at twice: a ledger in use may have taken the spare segment while it was read.
+        let look = |(path, start): &(PathBuf, usize)| match not_empty(&disk, path, *start) {
+            Ok((_, Some(_))) => not_empty(&disk, path, *start),
+            first => first,
+        };
+        for ((path, _), found) in files.iter().zip(parallel::map(&files, |(): &mut (), file| look(file))) {
+            match found {
+                Ok((len, wrong)) => {
+                    self.report.bytes += len;
+                    self.seen(path.clone());
+                    if let Some(wrong) = wrong {
+                        self.report.refute(path, None, wrong);
                     }
                 }
-                Err(error) if error.is_not_found() => {}
-                Err(error) => self.report.error(&path, None, &error),
+                Err(error) if error.is_not_found() => self.seen(path.clone()),
+                Err(error) => self.report.error(path, None, &error),
             }
         }
     }
@@ -151,11 +157,19 @@ impl Check {
     }
 }
 
-/// What is wrong with a file that should hold nothing from `start` on.
-fn not_empty(name: &str, start: usize, bytes: &[u8]) -> Option<&'static str> {
-    if bytes.get(start..).is_none_or(|rest| rest.iter().any(|&byte| byte != 0)) {
+/// Length of a file that should hold nothing from `start` on, and what is wrong with it.
+fn not_empty(disk: &Disk, path: &Path, start: usize) -> Result<(u64, Option<&'static str>), Error> {
+    let (mut len, mut page, mut zero) = (0, Vec::new(), true);
+    disk.read_pieces(path, |piece| {
+        let (first, rest) = piece.split_at(piece.len().min(start - page.len()));
+        page.extend_from_slice(first);
+        zero &= is_zero(rest);
+        len += piece.len() as u64;
+    })?;
+    let wrong = if page.len() < start || !zero {
         Some("it should be zero")
     } else {
-        (name.ends_with(SPARE) && nonce(bytes).is_none()).then_some("its first page is wrong")
-    }
+        (start > 0 && nonce(&page).is_none()).then_some("its first page is wrong")
+    };
+    Ok((len, wrong))
 }

@@ -1,15 +1,14 @@
 //! The parts of our own folders that other logs do not have, and files that nobody has asked for.
 
-use super::{Check, Gone, Report, parallel};
-use crate::durable::Disk;
-use crate::group::Group;
+use super::blocks::{BlockReader, EntrySet, first_of};
+use super::bundles::Named;
+use super::{Check, Gone, parallel};
+use crate::group::{AppendView, Group};
 use crate::journal::{Finding, Scan, is_segment, scan_live};
-use crate::leaf::{day_of, split_leaf};
 use crate::note::Checkpoint;
-use crate::payload::{Block, PayloadRef, block_first, commitment, hex, reference_in};
 use crate::prune::{PruneList, covering, read_list};
-use crate::tiles::{TileStore, WIDTH, bundle_path, split_bundle, tile_path, tile_width};
-use std::collections::BTreeSet;
+use crate::sha::digests;
+use crate::tiles::{WIDTH, bundle_path, split_bundle, tile_path, tile_width};
 use std::path::{Path, PathBuf};
 
 impl Check {
@@ -46,77 +45,73 @@ impl Check {
         scan
     }
 
-    /// Checks all payloads against their leaves. Gives the appends whose payload is here.
-    pub(super) fn payloads(&mut self, groups: &[Group], size: u64, stored: u64) -> BTreeSet<u64> {
-        // Below `stored` payloads have to be in blocks, whether the journal still has them or not.
-        let mut found = BTreeSet::new();
-        for group in groups {
-            for append in &group.appends {
-                if let (Some((_, salted)), Some(leaf)) = (group.payload(append), group.leaf(append.first)) {
-                    if !commits(leaf, salted) {
-                        let detail = "the payload is not the one that the entry names";
-                        self.report.refute(&self.folder.journal(), Some(append.first), detail);
-                    } else if append.first >= stored {
-                        found.insert(append.first);
-                    }
+    /// Checks the journal's payloads against their leaves. Gives the appends whose payload it has and may have: below `stored`
+    /// payloads have to be in blocks.
+    pub(super) fn journal_payloads(&mut self, groups: &[Group], stored: u64) -> EntrySet {
+        let check = |(): &mut (), group: &Group| {
+            let (mut found, mut wrong) = (EntrySet::default(), Vec::new());
+            let payload =
+                |append: &AppendView| Some((append.first, group.payload(append)?.1, group.leaf(append.first)?));
+            let payloads: Vec<(u64, &[u8], &[u8])> = group.appends.iter().filter_map(payload).collect();
+            let digests = digests(&[], payloads.iter().map(|(_, salted, _)| *salted));
+            for ((first, salted, leaf), digest) in payloads.into_iter().zip(&digests) {
+                if !Named::of(leaf).is_some_and(|named| named.reference.fits(salted, digest)) {
+                    wrong.push(first);
+                } else if first >= stored {
+                    found.insert(first);
                 }
             }
-        }
-        let dir = self.folder.path("payload");
-        // Listed again: what has left the journal since is in blocks now.
-        self.walk(&dir);
-        let paths: Vec<PathBuf> = self
-            .files
-            .keys()
-            .filter(|path| path.starts_with(&dir) && path.extension().is_some_and(|ext| ext == "blk"))
-            .cloned()
-            .collect();
-        let reader = BlockReader { disk: &self.folder.disk, dir: &dir, tiles: &self.tiles, groups, size };
-        for (path, part) in paths.iter().zip(parallel::map(&paths, |path| reader.read(path))) {
-            // What could not be read stays a file that nobody has looked into.
-            if part.read {
-                self.files.insert(path.clone(), true);
+            (found, wrong)
+        };
+        let mut all = EntrySet::default();
+        for (found, wrong) in parallel::map(groups, check) {
+            all.add(&found);
+            for entry in wrong {
+                let detail = "the payload is not the one that the entry names";
+                self.report.refute(&self.folder.journal(), Some(entry), detail);
             }
-            found.extend(part.found);
-            self.report.add(part.report);
         }
-        self.report.payloads = found.len() as u64;
-        found
+        all
     }
 
-    /// The journal's copy of a sealed entry must be the same; what is beyond is unsealed. Where entries are signed it always
-    /// reaches as far as the checkpoint, because they were in it before, and its last segment stays. A backup has none.
-    pub(super) fn journal_leaves(&mut self, journal: &Scan, checkpoint: &Checkpoint) {
+    /// The files of all payload blocks, in the order of the entries that they are named by.
+    pub(super) fn block_files(&mut self, dir: &Path) -> Vec<(u64, PathBuf)> {
+        // Listed again: what has left the journal since is in blocks now.
+        self.walk(dir);
+        let blocks = self.files.keys().filter(|path| path.starts_with(dir));
+        let blocks = blocks.filter(|path| path.extension().is_some_and(|extension| extension == "blk"));
+        let mut blocks: Vec<_> = blocks.map(|path| (first_of(path).unwrap_or(u64::MAX), path.clone())).collect();
+        blocks.sort();
+        blocks
+    }
+
+    /// Checks payload blocks against their leaves. Adds the appends whose payload is in them.
+    pub(super) fn blocks(&mut self, files: &[(u64, PathBuf)], reader: &BlockReader<'_>, found: &mut EntrySet) {
+        let parts = parallel::map(files, |buffers, (_, path)| reader.read(buffers, path));
+        for ((_, path), part) in files.iter().zip(parts) {
+            // What could not be read stays a file that nobody has looked into.
+            if part.read {
+                self.seen(path.clone());
+            }
+            found.add(&part.found);
+            self.report.add(part.report);
+        }
+    }
+
+    /// Where entries are signed the journal always reaches as far as the checkpoint, because they were in it before, and its
+    /// last segment stays. A backup has none. What is beyond is unsealed.
+    pub(super) fn journal_end(&mut self, journal: &Scan, checkpoint: &Checkpoint) {
         if journal.next < checkpoint.size && !self.folder.is_backup().unwrap_or(false) {
             let detail = format!("it ends before entry {}, which is signed", journal.next);
             self.report.refute(&self.folder.journal(), Some(journal.next), detail);
         }
-        let mut bundle: (u64, Vec<Vec<u8>>) = (u64::MAX, Vec::new());
-        for group in &journal.groups {
-            for (index, leaf) in (group.first..).zip(group.leaves()) {
-                if index >= checkpoint.size {
-                    self.report.unsealed += 1;
-                    continue;
-                }
-                let n = index / WIDTH;
-                if bundle.0 != n {
-                    bundle = (n, self.tiles.bundle(n, tile_width(0, n, checkpoint.size)).unwrap_or_default());
-                }
-                let sealed = usize::try_from(index % WIDTH).ok().and_then(|at| bundle.1.get(at));
-                if sealed.is_some_and(|sealed| sealed != leaf) {
-                    self.report.refute(
-                        &self.folder.journal(),
-                        Some(index),
-                        "the journal has another entry than the bundle",
-                    );
-                }
-            }
-        }
+        let beyond = |group: &Group| group.end().saturating_sub(group.first.max(checkpoint.size));
+        self.report.unsealed = journal.groups.iter().map(beyond).sum();
     }
 
     /// Payloads that are not here: pruned, if an entry of the tree speaks about them; everything else is damage.
     /// The list has exactly the tree's entries below `synced`.
-    pub(super) fn gone(&mut self, synced: u64, size: u64) {
+    pub(super) fn gone(&mut self, found: &EntrySet, synced: u64, size: u64) {
         let path = self.folder.path("pruned");
         self.seen(path.clone());
         let list = read_list(&self.folder).unwrap_or_else(|error| {
@@ -128,6 +123,10 @@ impl Check {
             self.report.refute(&path, None, "it does not list the pruning entries that the tree has");
         }
         for Gone { entry, append, class, day } in std::mem::take(&mut self.gone) {
+            // In a block that does not lie where it should, and was read later.
+            if found.contains(append) {
+                continue;
+            }
             let says = |list: &PruneList| covering(list, u64::MAX, &class, &day, append);
             if let Some(by) = says(&self.prunes) {
                 *self.report.pruned.entry(by).or_default() += 1;
@@ -206,97 +205,4 @@ fn has_its_width(path: &Path, bytes: &[u8]) -> bool {
     } else {
         bytes.len() as u64 == width * 32
     }
-}
-
-/// Whether a reader of this leaf, which has this reference, looks for its payload in this folder, `class/day`.
-fn lies_in(leaf: &[u8], reference: &PayloadRef, place: &Path) -> bool {
-    day_of(leaf).is_some_and(|day| Path::new(&reference.class).join(day) == place)
-}
-
-/// Reads payload blocks, each by itself.
-struct BlockReader<'a> {
-    disk: &'a Disk,
-    /// The folder `payload`.
-    dir: &'a Path,
-    tiles: &'a TileStore,
-    groups: &'a [Group],
-    size: u64,
-}
-
-/// What a block's file says.
-#[derive(Default)]
-struct BlockPart {
-    read: bool,
-    report: Report,
-    /// Appends whose payload is in it, as their leaf says.
-    found: Vec<u64>,
-}
-
-impl BlockReader<'_> {
-    fn read(&self, path: &Path) -> BlockPart {
-        let mut part = BlockPart::default();
-        match self.disk.read(path) {
-            Ok(bytes) => {
-                part.read = true;
-                part.report.bytes = bytes.len() as u64;
-                match Block::decode(&bytes) {
-                    Ok(block) => self.compare(path, &block, &mut part),
-                    Err(detail) => {
-                        let entry = path.file_name().and_then(|name| block_first(&name.to_string_lossy()));
-                        part.report.refute(path, entry, detail);
-                    }
-                }
-            }
-            // Pruned since the folder was listed; whether rightly, its leaves show.
-            Err(error) if error.is_not_found() => part.read = true,
-            Err(error) => part.report.error(path, None, &error),
-        }
-        part
-    }
-
-    fn compare(&self, path: &Path, block: &Block, part: &mut BlockPart) {
-        let mut bundle: (u64, Vec<Vec<u8>>) = (u64::MAX, Vec::new());
-        let name = path.file_name().and_then(|name| block_first(&name.to_string_lossy()));
-        if name.is_none() || block.rows().first().map(|row| row.entry) != name {
-            part.report.refute(path, name, "its name is not that of its first entry");
-        }
-        let place = path.strip_prefix(self.dir).ok().and_then(Path::parent).unwrap_or(Path::new(""));
-        for row in block.rows() {
-            let entry = row.entry;
-            let leaf = if entry < self.size {
-                let n = entry / WIDTH;
-                if bundle.0 != n {
-                    // Damage of the bundle itself is reported where the tree is checked.
-                    bundle = (n, self.tiles.bundle(n, tile_width(0, n, self.size)).unwrap_or_default());
-                }
-                usize::try_from(entry % WIDTH).ok().and_then(|at| bundle.1.get(at)).map(Vec::as_slice)
-            } else {
-                self.groups.iter().find_map(|group| group.leaf(entry))
-            };
-            // Without its leaf there is nothing to compare with; that it is not there is reported where the tree is checked.
-            let Some(leaf) = leaf else { continue };
-            let reference = reference_of(leaf).filter(|of| reference_fits(of, block.salted(row)));
-            let Some(reference) = reference else {
-                part.report.refute(path, Some(entry), "the payload is not the one that the entry names");
-                continue;
-            };
-            if lies_in(leaf, &reference, place) {
-                part.found.push(entry);
-            } else {
-                part.report.refute(path, Some(entry), "it is not in the folder of its class and day");
-            }
-        }
-    }
-}
-
-fn commits(leaf: &[u8], salted: &[u8]) -> bool {
-    reference_of(leaf).is_some_and(|reference| reference_fits(&reference, salted))
-}
-
-fn reference_of(leaf: &[u8]) -> Option<PayloadRef> {
-    split_leaf(leaf).and_then(|(_, body)| reference_in(body))
-}
-
-fn reference_fits(reference: &PayloadRef, salted: &[u8]) -> bool {
-    reference.len == salted.len() as u64 - 32 && reference.commit == hex(&commitment(salted))
 }
