@@ -145,10 +145,15 @@ impl Correlator {
         self.clusters.get_mut(cluster)
     }
 
-    /// The whole state as bytes, with its versions. Restoring them and applying what follows equals no stop.
+    /// The whole state with its versions, to be written as JSON. Restoring that and applying what follows equals no stop.
+    pub fn state(&self) -> impl Serialize {
+        Snapshot { schema: SCHEMA, rules: RULES_VERSION, state: self }
+    }
+
+    /// [`Correlator::state`] as bytes.
     pub fn snapshot(&self) -> Vec<u8> {
         // Every key is a string or lies in a list of pairs, so writing cannot fail; an empty snapshot is refused.
-        serde_json::to_vec(&Snapshot { schema: SCHEMA, rules: RULES_VERSION, state: self }).unwrap_or_default()
+        serde_json::to_vec(&self.state()).unwrap_or_default()
     }
 
     /// Reads a snapshot that was made with the default configuration.
