@@ -13,13 +13,14 @@
 //! when it says something new, and settles when every source that could change it has passed its window.
 //!
 //! Reading order: this page, [`fold`], [`store`], [`traffic`], [`episode`], [`topology`] (who is at an end), [`causes`], [`links`],
-//! [`runs`].
+//! [`runs`], [`run_fold`].
 
 mod book;
 mod causes;
 mod config;
 mod credentials;
 mod episode;
+mod few;
 mod finding;
 mod fold;
 mod handshakes;
@@ -29,6 +30,7 @@ mod limits;
 mod links;
 mod pairs;
 mod queries;
+mod run_fold;
 mod run_records;
 mod runs;
 mod sources;
@@ -51,7 +53,7 @@ use fold::Fold;
 pub const RULES_VERSION: u32 = 2;
 
 /// Version of the snapshot's form.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// Why a snapshot cannot be used; the remedy is always to fold from entry 0.
 #[derive(Debug, thiserror::Error)]
