@@ -19,8 +19,10 @@ use crate::{
     handshakes::{Told, World},
     late::Late,
     limits::add,
-    pairs, run_records,
-    runs::{RunFold, RunKey, Runs},
+    pairs,
+    run_fold::RunFold,
+    run_records,
+    runs::{RunKey, Runs},
     store::{self, Key, Store},
     topology,
 };
@@ -42,6 +44,8 @@ pub(crate) struct Fold {
     append: u64,
     /// Ledger milliseconds of the last look at open records.
     looked: u64,
+    /// How many records the book had dropped then.
+    dropped: u64,
     /// Time that was newest when old facts were last forgotten.
     aged: Time,
     /// Oldest fact since the last look: episodes from there on are looked at again.
@@ -88,6 +92,7 @@ impl Fold {
             tick: 0,
             append: 0,
             looked: 0,
+            dropped: 0,
             aged: Time::default(),
             stale: None,
             pending: BTreeSet::new(),
@@ -234,7 +239,11 @@ impl Fold {
             }
             Fact::Credential(step) => self.credential(entry, step, through, out),
             Fact::Action(action) => {
+                let dropped = self.store.evicted;
                 self.store.action(entry, action, &self.config);
+                if self.store.evicted != dropped {
+                    self.runs.stir(); // what is gone may have told who made a run
+                }
                 if action.resource.ends_with("runs") && matches!(action.verb.as_str(), "create" | "delete") {
                     let namespace = action.namespace.as_deref().unwrap_or_default();
                     let cluster = &entry.body.source.cluster;
@@ -258,13 +267,16 @@ impl Fold {
             self.store.passed(entry, at);
         }
         let (key, new) = self.runs.see(entry, run, &self.config);
-        if let Some(fold) = self.runs.by_key.get(&key).filter(|_| new) {
-            // Links of failures from its start on may lead to it.
-            let from = fold.span().0;
-            self.touched_from(from);
-        }
-        if new && run.state.is_terminal() {
+        let Some(fold) = self.runs.get(&key).filter(|_| new) else { return };
+        // Links of failures from its start on may lead to it.
+        let (from, alone) = (fold.span().0, fold.children.is_empty());
+        self.touched_from(from);
+        if run.state.is_terminal() {
             self.write_run(&key, entry.index, out);
+            // Without children there is no more to say of it than that.
+            if alone && !self.settled(&key) {
+                self.runs.wait(key);
+            }
         }
     }
 
@@ -326,8 +338,16 @@ impl Fold {
         }
     }
 
+    /// Writes the records of runs with news, and of those that have waited long enough, in the order of their keys.
     fn look_at_runs(&mut self, through: u64, out: &mut Vec<Record>) {
-        for key in std::mem::take(&mut self.runs.open) {
+        let dropped = std::mem::replace(&mut self.dropped, self.book.evicted());
+        let (news, mut open) = self.runs.take_open();
+        open.extend(news.iter().cloned());
+        for key in open {
+            if !news.contains(&key) && !self.due(&key, dropped) {
+                self.runs.wait(key);
+                continue;
+            }
             self.write_run(&key, through, out);
             for draft in self.world().incomplete(&key) {
                 self.write(draft, through, out);
@@ -335,12 +355,22 @@ impl Fold {
             for (draft, stands) in self.world().heard_of(&key, &self.book) {
                 self.book.withdraw(draft, stands, through, out);
             }
-            // One that has not ended changes by news only, which opens it again.
-            let ended = self.runs.by_key.get(&key).is_some_and(RunFold::ended);
-            if ended && !self.book.is_settled(&run_records::completed_id(&key)) {
-                self.runs.open.insert(key);
+            // One that has not ended changes by news only.
+            if self.runs.get(&key).is_some_and(RunFold::ended) && !self.settled(&key) {
+                self.runs.wait(key);
             }
         }
+    }
+
+    /// A run that waits can be settled now, or its record was dropped since the book had dropped so many.
+    fn due(&self, key: &RunKey, dropped: u64) -> bool {
+        let passed = |fold: &RunFold| self.world().run_passed(fold, fold.span().1).is_some();
+        let forgotten = || self.book.evicted() != dropped && !self.book.holds(&run_records::completed_id(key));
+        self.runs.get(key).is_some_and(passed) || forgotten()
+    }
+
+    fn settled(&self, key: &RunKey) -> bool {
+        self.book.is_settled(&run_records::completed_id(key))
     }
 
     fn look_at_credentials(&mut self, through: u64, out: &mut Vec<Record>) {
@@ -441,6 +471,7 @@ impl Fold {
         self.aged = self.store.now;
         let end = self.store.now.plus_seconds(-self.config.reach_seconds);
         self.store.age(&self.config);
+        self.runs.stir();
         self.failures.age(end, &self.config);
         self.book.age(end.plus_seconds(-self.config.reach_seconds));
         self.rotations.retain(|(_, key), _| key.0 >= end);

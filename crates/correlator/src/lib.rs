@@ -13,13 +13,14 @@
 //! when it says something new, and settles when every source that could change it has passed its window.
 //!
 //! Reading order: this page, [`fold`], [`store`], [`traffic`], [`episode`], [`topology`] (who is at an end), [`causes`], [`links`],
-//! [`runs`].
+//! [`runs`], [`run_fold`].
 
 mod book;
 mod causes;
 mod config;
 mod credentials;
 mod episode;
+mod few;
 mod finding;
 mod fold;
 mod handshakes;
@@ -29,6 +30,7 @@ mod limits;
 mod links;
 mod pairs;
 mod queries;
+mod run_fold;
 mod run_records;
 mod runs;
 mod sources;
@@ -51,7 +53,7 @@ use fold::Fold;
 pub const RULES_VERSION: u32 = 2;
 
 /// Version of the snapshot's form.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// Why a snapshot cannot be used; the remedy is always to fold from entry 0.
 #[derive(Debug, thiserror::Error)]
@@ -145,10 +147,15 @@ impl Correlator {
         self.clusters.get_mut(cluster)
     }
 
-    /// The whole state as bytes, with its versions. Restoring them and applying what follows equals no stop.
+    /// The whole state with its versions, to be written as JSON. Restoring that and applying what follows equals no stop.
+    pub fn state(&self) -> impl Serialize {
+        Snapshot { schema: SCHEMA, rules: RULES_VERSION, state: self }
+    }
+
+    /// [`Correlator::state`] as bytes.
     pub fn snapshot(&self) -> Vec<u8> {
         // Every key is a string or lies in a list of pairs, so writing cannot fail; an empty snapshot is refused.
-        serde_json::to_vec(&Snapshot { schema: SCHEMA, rules: RULES_VERSION, state: self }).unwrap_or_default()
+        serde_json::to_vec(&self.state()).unwrap_or_default()
     }
 
     /// Reads a snapshot that was made with the default configuration.

@@ -14,8 +14,10 @@ pub(crate) fn crowd_out<K: Ord + Clone, V, A: Ord>(
     }
     let surplus = map.len() - (limit - limit / 8);
     let mut ages: Vec<(A, &K)> = map.iter().map(|(key, value)| (age(value), key)).collect();
-    ages.sort();
-    let oldest: Vec<K> = ages.into_iter().take(surplus).map(|(_, key)| key.clone()).collect();
+    ages.select_nth_unstable(surplus - 1);
+    ages.truncate(surplus);
+    ages.sort_unstable();
+    let oldest: Vec<K> = ages.into_iter().map(|(_, key)| key.clone()).collect();
     oldest.into_iter().filter_map(|key| map.remove_entry(&key)).collect()
 }
 

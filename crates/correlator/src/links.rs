@@ -15,7 +15,8 @@ use model::{
 };
 
 use crate::{
-    runs::{Place, RunFold, Runs},
+    run_fold::RunFold,
+    runs::{Place, Runs},
     store::{Noted, Store},
     topology::account,
 };

@@ -11,7 +11,8 @@ use crate::{
     book::{Book, Draft},
     episode::record_id,
     handshakes::World,
-    runs::{RunFold, RunKey},
+    run_fold::RunFold,
+    runs::RunKey,
 };
 
 /// Id of a run's `run.completed`.
@@ -38,7 +39,7 @@ fn listed_id(parent: &RunKey, child: &ChildRef) -> String {
 impl World<'_> {
     /// The record of a run that has ended.
     pub(crate) fn completed(&self, key: &RunKey) -> Option<Draft> {
-        let fold = self.runs.by_key.get(key).filter(|fold| fold.ended())?;
+        let fold = self.runs.get(key).filter(|fold| fold.ended())?;
         let (from, to) = fold.span();
         let detail = fold.detail(&key.0, self.runs, self.store);
         let mut missing = Vec::new();
@@ -78,7 +79,7 @@ impl World<'_> {
     }
 
     /// Settled when the source is complete beyond the end, or nothing new came for long enough.
-    fn run_passed(&self, fold: &RunFold, to: Time) -> Option<Vec<String>> {
+    pub(crate) fn run_passed(&self, fold: &RunFold, to: Time) -> Option<Vec<String>> {
         let mark = self.store.sources.get(&fold.source).and_then(|known| known.complete_to);
         if mark.is_some_and(|mark| mark > to) {
             return Some(Vec::new());
@@ -89,7 +90,7 @@ impl World<'_> {
 
     /// Records of what evidence says has no end: children that an ended parent lists, runs deleted before their end.
     pub(crate) fn incomplete(&self, key: &RunKey) -> Vec<Draft> {
-        let Some(fold) = self.runs.by_key.get(key) else { return Vec::new() };
+        let Some(fold) = self.runs.get(key) else { return Vec::new() };
         if !fold.ended() {
             return self.deleted(key, fold).into_iter().collect();
         }
@@ -105,7 +106,7 @@ impl World<'_> {
     /// What takes the place of records that said of listed children that no event of them was received: those whose
     /// events came. Each draft with the id of the record that stands.
     pub(crate) fn heard_of(&self, key: &RunKey, book: &Book) -> Vec<(Draft, String)> {
-        let Some(fold) = self.runs.by_key.get(key) else { return Vec::new() };
+        let Some(fold) = self.runs.get(key) else { return Vec::new() };
         let known = |child: &ChildRef| {
             let known = self.runs.child(&key.0, fold, child)?;
             let own = known.key(&key.0);

@@ -7,6 +7,7 @@ use model::{
     entry::{Place, Stamp},
     handshake::{Failure, Handshake, Layer, Side},
     identity::{DEFAULT_CLUSTER, Declared, Serial, SourceKind, Submitter},
+    record::State,
 };
 
 use crate::{
@@ -107,6 +108,16 @@ fn call(index: u64, serial: &str, at: Time) -> Entry {
         last: at,
     };
     entry(index, SourceKind::NginxAccess, at, Fact::Edges(Edges { rows: vec![row] }))
+}
+
+/// The end of a run that has nothing but its name.
+fn end(index: u64, uid: &str, at: Time) -> Entry {
+    let run = serde_json::json!({
+        "kind": "TaskRun", "namespace": "ci", "name": uid, "uid": uid, "state": "successful", "reason": "Succeeded",
+        "completed": at,
+        "event": {"id": uid, "source": "/apis", "type": "dev.tekton.event.taskrun.successful.v1", "time": at},
+    });
+    entry(index, SourceKind::CloudEvents, at, Fact::Run(serde_json::from_value(run).unwrap()))
 }
 
 fn sighting(index: u64, reason: &str, at: Time) -> Entry {
@@ -280,4 +291,22 @@ fn records_beyond_the_limit_are_forgotten_and_counted() {
     let lines = (1..=3).map(|n| failure(n, &format!("10.0.0.{n}"), noon().plus_seconds(n.cast_signed())));
     apply(&mut correlator, lines);
     assert_eq!(correlator.evicted(), 1);
+}
+
+#[test]
+fn a_run_that_waits_is_told_again_for_news_and_settles_in_time() {
+    let config = Config { max_runs: 16, refresh_ms: 10, run_settle_ms: 1000, ..Config::default() };
+    let mut correlator = Correlator::new(config);
+    let told = |out: &[Record], name: &str| -> Vec<(u64, bool)> {
+        let named = out.iter().filter(|record| record.summary.contains(&format!("ci/{name} ")));
+        named.map(|record| (record.count, matches!(record.state, State::Settled { .. }))).collect()
+    };
+    let out = apply(&mut correlator, [end(1, "a", noon()), end(2, "b", noon()), end(3, "c", noon())]);
+    assert_eq!((told(&out, "a"), told(&out, "b")), (vec![(1, false)], vec![(1, false)]), "once each");
+    let out = apply(&mut correlator, [end(4, "a", noon()), end(5, "d", noon())]);
+    assert_eq!((told(&out, "a"), told(&out, "b")), (vec![(2, false)], vec![]), "a repeat counts");
+    let out = apply(&mut correlator, (6..=20).map(|n| end(n, &format!("n{n:02}"), noon().plus_seconds(1))));
+    assert_eq!((told(&out, "b"), told(&out, "n10").len()), (vec![], 2), "it says from now on that runs were dropped");
+    let out = apply(&mut correlator, [end(150, "z", noon().plus_seconds(2))]);
+    assert_eq!((told(&out, "a"), told(&out, "n10")), (vec![], vec![(1, true)]), "the dropped ones are not told again");
 }

@@ -6,6 +6,7 @@
 
 use std::{
     fs,
+    io::{self, BufWriter, Seek as _, Write},
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
@@ -15,6 +16,7 @@ use correlator::Correlator;
 use indexer::{Cursor, Index, IndexError};
 use model::{Entry, Record, Time};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use crate::{log::Log, metrics::Metrics, sources::Sources};
@@ -67,7 +69,7 @@ pub struct Derived {
 
 /// The snapshot file: state and where it was taken. Before it stands a line with the SHA-256 of what follows.
 #[derive(Serialize, Deserialize)]
-struct Snapshot {
+struct Snapshot<C> {
     schema: u32,
     /// Entries folded.
     size: u64,
@@ -76,10 +78,10 @@ struct Snapshot {
     time: Option<Time>,
     sources: Sources,
     /// The correlator's own snapshot, with its schema and rules version.
-    state: String,
+    state: C,
 }
 
-const SNAPSHOT_SCHEMA: u32 = 2;
+const SNAPSHOT_SCHEMA: u32 = 3;
 
 impl Derived {
     /// Opens what is there and goes on from it; whatever does not fit this ledger and these rules is made anew.
@@ -138,13 +140,13 @@ impl Derived {
     fn restore(&mut self, log: &Log) {
         let path = self.snapshot_path();
         let Ok(bytes) = fs::read(&path) else { return }; // none yet: fold from the start
-        let parsed = sealed(&bytes).map(serde_json::from_slice::<Snapshot>);
+        let parsed = sealed(&bytes).map(serde_json::from_slice::<Snapshot<&RawValue>>);
         let why = match parsed.unwrap_or_else(|| Err(serde::de::Error::custom("its digest is wrong"))) {
             Err(error) => error.to_string(),
             Ok(snapshot) if snapshot.schema != SNAPSHOT_SCHEMA => "another schema".into(),
             Ok(snapshot) if snapshot.size > self.indexed => "it is ahead of the index".into(),
             Ok(snapshot) if !fits(log, snapshot.size, &snapshot.leaf) => "it does not belong to this ledger".into(),
-            Ok(snapshot) => match Correlator::restore(snapshot.state.as_bytes()) {
+            Ok(snapshot) => match Correlator::restore(snapshot.state.get().as_bytes()) {
                 Err(error) => error.to_string(),
                 Ok(correlator) => {
                     self.correlator = correlator;
@@ -192,6 +194,9 @@ impl Derived {
         for leaf in &leaves {
             self.fold(leaf)?;
         }
+        if let Some(last) = leaves.last() {
+            self.last_leaf = hex(&ledger::leaf_hash(last));
+        }
         Ok(leaves.len())
     }
 
@@ -219,7 +224,6 @@ impl Derived {
                 );
             }
         }
-        self.last_leaf = hex(&ledger::leaf_hash(leaf));
         self.next += 1;
         Ok(())
     }
@@ -261,30 +265,61 @@ impl Derived {
         if self.next == self.snapshotted {
             return Ok(true);
         }
-        let state = String::from_utf8(self.correlator.snapshot()).context("the correlator's snapshot is not text")?;
         let snapshot = Snapshot {
             schema: SNAPSHOT_SCHEMA,
             size: self.next,
             leaf: self.last_leaf.clone(),
             time: self.last_time,
             sources: self.sources.clone(),
-            state,
+            state: self.correlator.state(),
         };
         let path = self.snapshot_path();
         let new = path.with_extension("tmp");
-        let text = serde_json::to_vec(&snapshot).context("write the snapshot")?;
-        let bytes = [hex(&Sha256::digest(&text)).as_bytes(), b"\n", &text].concat();
         // Not synced: a snapshot that a power cut leaves half written fails its digest and is made anew.
-        fs::write(&new, bytes).with_context(|| format!("write {}", new.display()))?;
+        seal(&new, &snapshot).with_context(|| format!("write {}", new.display()))?;
         fs::rename(&new, &path).with_context(|| format!("rename {}", new.display()))?;
         self.snapshotted = self.next;
         Ok(true)
     }
 }
 
+/// Writes a line with the digest of what follows, and JSON. It goes to the file piece by piece: a large state is never in
+/// memory a second time.
+fn seal(path: &Path, content: &impl Serialize) -> io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    file.write_all(&[b'0'; DIGEST])?;
+    file.write_all(b"\n")?;
+    let mut out = BufWriter::with_capacity(64 << 10, Hashed { file, hash: Sha256::new() });
+    serde_json::to_writer(&mut out, content)?;
+    let Hashed { mut file, hash } = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.rewind()?;
+    file.write_all(hex(&hash.finalize()).as_bytes())
+}
+
+/// A file, and the hash of what was written to it.
+struct Hashed {
+    file: fs::File,
+    hash: Sha256,
+}
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Length of a digest in hex.
+const DIGEST: usize = 64;
+
 /// What stands behind the line with its digest; none if it is not that.
 fn sealed(bytes: &[u8]) -> Option<&[u8]> {
-    let (digest, rest) = bytes.split_at_checked(64)?;
+    let (digest, rest) = bytes.split_at_checked(DIGEST)?;
     let text = rest.strip_prefix(b"\n")?;
     (hex(&Sha256::digest(text)).as_bytes() == digest).then_some(text)
 }

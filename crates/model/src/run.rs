@@ -198,7 +198,7 @@ pub struct Step {
 }
 
 /// A service account used by a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct RunAccount {
     /// The pipeline task that it is for; absent for the run itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
