@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
 use model::{Entry, Record};
@@ -18,6 +18,7 @@ use crate::{
     fields::{Field, Layout, SCHEMA_VERSION},
     query::QueryError,
     sound,
+    view::View,
 };
 
 /// Settings.
@@ -86,7 +87,9 @@ struct Payload {
 /// Records and entries, searchable. Reading never waits for writing.
 pub struct Index {
     pub(crate) layout: Layout,
-    pub(crate) reader: IndexReader,
+    reader: IndexReader,
+    /// What the last commit made visible.
+    view: RwLock<Arc<View>>,
     /// A mutex because indexing takes turns; searching does not touch it.
     writer: Mutex<IndexWriter>,
     folder: PathBuf,
@@ -130,7 +133,9 @@ impl Index {
         if let Some(cursor) = &cursor {
             sound::check(folder, &index, cursor).map_err(|why| IndexError::Rebuild { why })?;
         }
-        let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(unusable)?;
+        let reader: IndexReader =
+            index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(unusable)?;
+        let view = View::new(reader.searcher(), None).map_err(unusable)?;
         let options = IndexWriterOptions::builder()
             .num_worker_threads(1) // documents keep the order in which they were added, and one core is enough
             .num_merge_threads(1)
@@ -142,7 +147,14 @@ impl Index {
         // Every revision deletes the one before: without this, dead revisions would stay for long.
         merging.set_del_docs_ratio_before_merge(0.3);
         writer.set_merge_policy(Box::new(merging));
-        Ok(Self { layout, reader, writer: Mutex::new(writer), folder: folder.to_owned(), cursor: Mutex::new(cursor) })
+        Ok(Self {
+            layout,
+            reader,
+            view: RwLock::new(Arc::new(view)),
+            writer: Mutex::new(writer),
+            folder: folder.to_owned(),
+            cursor: Mutex::new(cursor),
+        })
     }
 
     /// How far the last commit had come; `None` before the first one.
@@ -150,7 +162,12 @@ impl Index {
         self.cursor.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn writer(&self) -> MutexGuard<'_, IndexWriter> {
+    /// What can be asked now.
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn writer(&self) -> MutexGuard<'_, IndexWriter> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -188,6 +205,8 @@ impl Index {
         commit.commit().map_err(IndexError::derived("commit"))?;
         sound::note(&self.folder, writer.index(), cursor).map_err(IndexError::derived("commit"))?;
         self.reader.reload().map_err(IndexError::derived("reload"))?;
+        let view = View::new(self.reader.searcher(), Some(&self.view())).map_err(IndexError::derived("reload"))?;
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
         *self.cursor.lock().unwrap_or_else(PoisonError::into_inner) = Some(cursor.clone());
         Ok(())
     }

@@ -7,15 +7,19 @@
 //! what was committed),
 //! [`query`] and `translate` (the language), `search` (asking), `hand` (what an id or name stands for).
 
+mod bits;
 mod document;
 pub mod fields;
 mod hand;
 mod index;
+mod newest;
 pub mod query;
 pub mod reference;
 mod search;
+mod sought;
 mod sound;
 mod translate;
+mod view;
 
 pub use hand::{Hand, hand};
 pub use index::{Config, Cursor, Index, IndexError};

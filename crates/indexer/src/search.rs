@@ -1,5 +1,8 @@
 //! Asking: pages of hits, and single records by id.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     ops::Bound,
     time::{Duration, Instant},
@@ -7,18 +10,18 @@ use std::{
 
 use model::{Record, Time, record::RecordId};
 use tantivy::{
-    DateTime, DocAddress, Order, Searcher, TantivyDocument, TantivyError, Term,
-    collector::{Count, TopDocs, sort_key::SortByStaticFastValue},
-    query::{BooleanQuery, Occur, Query, RangeQuery},
+    DocAddress, Searcher, TantivyDocument, TantivyError,
+    query::{Query, RangeQuery},
     schema::Value as _,
 };
 
 use crate::{
     Index, IndexError,
     document::Stored,
-    fields::{Field, ORDER, SHORTEST_PREFIX, date_term},
+    fields::{Field, SHORTEST_PREFIX, date_term},
     query::{self, QueryError},
     translate::Translator,
+    view::Place,
 };
 
 /// Most hits of one page; more asked for are not given.
@@ -81,13 +84,6 @@ pub enum FoundRecord {
     Many(Vec<RecordId>),
 }
 
-/// Where a page ends: the last hit's place in the order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    time: Time,
-    order: u64,
-}
-
 impl Place {
     fn write(self) -> String {
         format!("{}.{:x}", self.time.0, self.order)
@@ -103,39 +99,23 @@ impl Index {
     /// Finds one page.
     pub fn search(&self, search: &Search) -> Result<Page, IndexError> {
         let begun = Instant::now();
-        let searcher = self.reader.searcher();
+        let view = self.view();
         let node = query::parse(&search.query)?;
-        let translator = Translator { text: &search.query, layout: &self.layout, searcher: &searcher };
-        let query = self.within(translator.query(&node)?, search.from, search.to);
+        let translator = Translator { text: &search.query, layout: &self.layout, searcher: &view.searcher };
+        let mut sought = translator.query(&node)?;
+        sought.these.extend(self.period(search.from, search.to));
+        let after = search.after.as_deref().map(|after| {
+            Place::read(after).ok_or_else(|| QueryError::general(format!("`after` is no cursor of a page: `{after}`")))
+        });
+        let after = after.transpose()?;
         let limit = search.limit.min(MAX_LIMIT);
-        if limit == 0 {
-            let total = searcher.search(&query, &Count).map_err(IndexError::derived("search"))?;
-            return Ok(Page { hits: Vec::new(), total: total as u64, next: None, took: begun.elapsed() });
-        }
-        let (total, found) = match &search.after {
-            None => {
-                let (total, found) =
-                    searcher.search(&query, &(Count, newest(limit + 1))).map_err(IndexError::derived("search"))?;
-                (total, found)
-            }
-            Some(after) => {
-                let Some(place) = Place::read(after) else {
-                    return Err(QueryError::general(format!("`after` is no cursor of a page: `{after}`")).into());
-                };
-                let total = searcher.search(&query, &Count).map_err(IndexError::derived("search"))?;
-                let rest = BooleanQuery::new(vec![(Occur::Must, query), (Occur::Must, self.beyond(place))]);
-                (total, searcher.search(&rest, &newest(limit + 1)).map_err(IndexError::derived("search"))?)
-            }
-        };
-        let next = match found.get(limit - 1) {
-            Some(((Some(time), Some(order)), _)) if found.len() > limit => {
-                Some(Place { time: Time(time.into_timestamp_nanos()), order: *order }.write())
-            }
-            _ => None,
-        };
-        let hits = found.iter().take(limit).map(|(_, address)| self.hit(&searcher, *address));
+        // One more than the page holds tells whether another page follows.
+        let most = if limit == 0 { 0 } else { limit + 1 };
+        let (total, found) = sought.find(&view, most, after).map_err(IndexError::derived("search"))?;
+        let next = (found.len() > limit).then(|| found[limit - 1].0.write());
+        let hits = found.iter().take(limit).map(|(_, address)| self.hit(&view.searcher, *address));
         let hits = hits.collect::<Result<_, _>>()?;
-        Ok(Page { hits, total: total as u64, next, took: begun.elapsed() })
+        Ok(Page { hits, total, next, took: begun.elapsed() })
     }
 
     /// The record whose id is, or begins with, `id` (from 4 characters on), whatever its state.
@@ -169,32 +149,17 @@ impl Index {
         }
     }
 
-    /// Only what overlaps the period.
-    fn within(&self, query: Box<dyn Query>, from: Option<Time>, to: Option<Time>) -> Box<dyn Query> {
-        if from.is_none() && to.is_none() {
-            return query;
-        }
-        let mut parts = vec![(Occur::Must, query)];
-        if let Some(from) = from {
+    /// What only a document matches that overlaps the period.
+    fn period(&self, from: Option<Time>, to: Option<Time>) -> impl Iterator<Item = Box<dyn Query>> {
+        let from = from.map(|from| {
             let low = Bound::Included(date_term(self.layout.handle(Field::Time), from));
-            parts.push((Occur::Must, Box::new(RangeQuery::new(low, Bound::Unbounded))));
-        }
-        if let Some(to) = to {
+            RangeQuery::new(low, Bound::Unbounded)
+        });
+        let to = to.map(|to| {
             let high = Bound::Included(date_term(self.layout.handle(Field::Start), to));
-            parts.push((Occur::Must, Box::new(RangeQuery::new(Bound::Unbounded, high))));
-        }
-        Box::new(BooleanQuery::new(parts))
-    }
-
-    /// Only what comes after a place in the order: older, or as old and lower.
-    fn beyond(&self, place: Place) -> Box<dyn Query> {
-        let time = date_term(self.layout.handle(Field::Time), place.time);
-        let order = Term::from_field_u64(self.layout.order, place.order);
-        let older = RangeQuery::new(Bound::Unbounded, Bound::Excluded(time.clone()));
-        let as_old = RangeQuery::new(Bound::Included(time.clone()), Bound::Included(time));
-        let lower = RangeQuery::new(Bound::Unbounded, Bound::Excluded(order));
-        let tied = BooleanQuery::intersection(vec![Box::new(as_old), Box::new(lower)]);
-        Box::new(BooleanQuery::union(vec![Box::new(older), Box::new(tied)]))
+            RangeQuery::new(Bound::Unbounded, high)
+        });
+        from.into_iter().chain(to).map(|range| Box::new(range) as Box<dyn Query>)
     }
 
     fn hit(&self, searcher: &Searcher, address: DocAddress) -> Result<Hit, IndexError> {
@@ -207,12 +172,4 @@ impl Index {
             Stored::Entry { index, kind, time, summary } => Hit::Entry { index, kind, time, summary },
         })
     }
-}
-
-type Key = (Option<DateTime>, Option<u64>);
-
-fn newest(limit: usize) -> impl tantivy::collector::Collector<Fruit = Vec<(Key, DocAddress)>> {
-    let time = SortByStaticFastValue::<DateTime>::for_field(Field::Time.name());
-    let order = SortByStaticFastValue::<u64>::for_field(ORDER);
-    TopDocs::with_limit(limit).order_by(((time, Order::Desc), (order, Order::Desc)))
 }

@@ -5,9 +5,7 @@ use std::ops::Bound;
 use model::Time;
 use tantivy::{
     Searcher, Term,
-    query::{
-        AllQuery, BooleanQuery, EmptyQuery, ExistsQuery, Occur, PhraseQuery, Query, RangeQuery, TermQuery, TermSetQuery,
-    },
+    query::{AllQuery, BooleanQuery, EmptyQuery, ExistsQuery, PhraseQuery, Query, RangeQuery, TermQuery, TermSetQuery},
     schema::{Field as Handle, IndexRecordOption},
     tokenizer::{LowerCaser, RemoveLongFilter, SimpleTokenizer, TextAnalyzer, TokenStream as _},
 };
@@ -16,10 +14,14 @@ use crate::{
     IndexError,
     fields::{Field, Kind, Layout, Match, SHORTEST_PREFIX, date_term},
     query::{Clause, End, Node, Piece, QueryError, Span, Test},
+    sought::Sought,
 };
 
 /// Most values that a pattern may stand for.
 pub(crate) const MAX_EXPANSION: usize = 16_384;
+
+/// Most values of a pattern that are asked for one by one, each with a number of documents; more are found as a set.
+const FEW_VALUES: usize = 16;
 
 /// Fields that a word without a field is looked for in as the beginning of an id.
 const IDS: &[Field] = &[
@@ -44,37 +46,31 @@ type Translated = Result<Box<dyn Query>, IndexError>;
 
 impl Translator<'_> {
     /// The whole query. Withdrawn records are left out unless it asks for a state or an id.
-    pub(crate) fn query(&self, node: &Node) -> Translated {
-        let query = self.node(node)?;
-        if node.asks(&[Field::State, Field::Id]) {
-            return Ok(query);
+    pub(crate) fn query(&self, node: &Node) -> Result<Sought, IndexError> {
+        let mut sought = self.sought(node)?;
+        if !node.asks(&[Field::State, Field::Id]) {
+            sought.without.push(exact(self.layout.handle(Field::State), "withdrawn"));
         }
-        let withdrawn = exact(self.layout.handle(Field::State), "withdrawn");
-        Ok(Box::new(BooleanQuery::new(vec![(Occur::Must, query), (Occur::MustNot, withdrawn)])))
+        Ok(sought)
+    }
+
+    fn sought(&self, node: &Node) -> Result<Sought, IndexError> {
+        let nodes = if let Node::And(nodes) = node { nodes.as_slice() } else { std::slice::from_ref(node) };
+        let mut sought = Sought::default();
+        for node in nodes {
+            match node {
+                Node::Not(inner) => sought.without.push(self.node(inner)?),
+                node => sought.these.push(self.node(node)?),
+            }
+        }
+        Ok(sought)
     }
 
     fn node(&self, node: &Node) -> Translated {
         match node {
             Node::All => Ok(Box::new(AllQuery)),
-            Node::And(nodes) => {
-                let mut parts = Vec::with_capacity(nodes.len());
-                for node in nodes {
-                    parts.push(match node {
-                        Node::Not(inner) => (Occur::MustNot, self.node(inner)?),
-                        node => (Occur::Must, self.node(node)?),
-                    });
-                }
-                if parts.iter().all(|(occur, _)| *occur == Occur::MustNot) {
-                    parts.push((Occur::Must, Box::new(AllQuery)));
-                }
-                Ok(Box::new(BooleanQuery::new(parts)))
-            }
+            Node::And(_) | Node::Not(_) => Ok(Box::new(self.sought(node)?.query())),
             Node::Or(nodes) => Ok(any(nodes.iter().map(|node| self.node(node)).collect::<Result<_, _>>()?)),
-            Node::Not(inner) => {
-                let parts =
-                    vec![(Occur::Must, Box::new(AllQuery) as Box<dyn Query>), (Occur::MustNot, self.node(inner)?)];
-                Ok(Box::new(BooleanQuery::new(parts)))
-            }
             Node::Clause(clause) if clause.fields.is_empty() => self.bare(clause),
             Node::Clause(clause) => {
                 let fields = clause.fields.iter().map(|field| self.field(*field, clause));
@@ -110,7 +106,7 @@ impl Translator<'_> {
         }
         match field.kind() {
             Kind::Keyword(case, matching) => match &clause.test {
-                Test::Value(value) => Ok(self.keyword(field, matching, &case.fold(&whole(field, value)))),
+                Test::Value(value) => self.keyword(field, matching, &case.fold(&whole(field, value)), clause.at),
                 Test::Pattern(pieces) => {
                     let fold = |piece: &Piece| match piece {
                         Piece::Literal(text) => Piece::Literal(case.fold(text)),
@@ -150,15 +146,18 @@ impl Translator<'_> {
         IndexError::Query(QueryError::at(self.text, at, what))
     }
 
-    fn keyword(&self, field: Field, matching: Match, value: &str) -> Box<dyn Query> {
+    fn keyword(&self, field: Field, matching: Match, value: &str, at: Span) -> Translated {
         let handle = self.layout.handle(field);
         let whole = exact(handle, value);
-        match (matching, self.layout.part(field)) {
+        Ok(match (matching, self.layout.part(field)) {
             (Match::Prefix, _) if value.chars().count() >= SHORTEST_PREFIX => begins(field, handle, value),
             (Match::LastPart, Some(part)) => any(vec![whole, exact(part, value)]),
-            (Match::Dotted, _) => any(vec![whole, begins(field, handle, &format!("{value}."))]),
+            (Match::Dotted, _) => {
+                let going_on = [Piece::Literal(format!("{value}.")), Piece::Any];
+                any(vec![whole, self.pattern(handle, &going_on, at)?])
+            }
             (Match::Whole | Match::Prefix | Match::LastPart, _) => whole,
-        }
+        })
     }
 
     /// Values that a pattern matches, found by a walk over the dictionary from the pattern's fixed beginning on.
@@ -191,7 +190,13 @@ impl Translator<'_> {
                 return Err(IndexError::Query(error));
             }
         }
-        Ok(Box::new(TermSetQuery::new(terms)))
+        terms.sort_unstable();
+        terms.dedup();
+        if terms.len() > FEW_VALUES {
+            return Ok(Box::new(TermSetQuery::new(terms)));
+        }
+        let queries = terms.into_iter().map(|term| Box::new(TermQuery::new(term, IndexRecordOption::Basic)) as _);
+        Ok(any(queries.collect()))
     }
 
     fn number(&self, field: Field, clause: &Clause) -> Translated {
