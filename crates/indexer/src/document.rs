@@ -5,6 +5,7 @@
 
 mod entry;
 mod record;
+mod words;
 
 use model::{
     SourceId, Time,
@@ -15,11 +16,12 @@ use model::{
 use serde::{Deserialize, Serialize};
 use tantivy::TantivyDocument;
 
-use crate::fields::{Field, Kind, Layout, date};
+use self::words::Words;
+use crate::fields::{Field, Kind, Layout, date, like_an_id};
 
 /// Longest keyword, in bytes. Longer values are cut: tantivy drops terms over 65,530 bytes in silence.
 const MAX_KEYWORD: usize = 1024;
-/// Longest text of one document, in bytes; what goes beyond is not found by its words.
+/// Longest summary or text of one document, in bytes; what goes beyond is not found by its words.
 const MAX_TEXT: usize = 32 * 1024;
 /// Longest summary of an entry, in characters.
 const MAX_SUMMARY: usize = 200;
@@ -27,9 +29,9 @@ const MAX_SUMMARY: usize = 200;
 /// What a hit gives back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Stored {
+pub(crate) enum Stored<R = Box<Record>> {
     /// A record, as it was added.
-    Record(Box<Record>),
+    Record(R),
     /// An entry in short.
     Entry {
         /// Index in the ledger.
@@ -47,7 +49,8 @@ pub(crate) enum Stored {
 pub(crate) fn of_record(layout: &Layout, record: &Record) -> Result<TantivyDocument, serde_json::Error> {
     let mut doc = Draft::new(layout);
     record::fill(&mut doc, record);
-    doc.finish(order_of_record(&record.id), &Stored::Record(Box::new(record.clone())))
+    doc.put(Field::Summary, &record.summary);
+    doc.finish(order_of_record(&record.id), &record.summary, &Stored::Record(record))
 }
 
 /// The document of an entry; none for heartbeats, which say nothing that one would search.
@@ -58,11 +61,10 @@ pub(crate) fn of_entry(layout: &Layout, entry: &Entry) -> Result<Option<TantivyD
         summary.truncate(end);
         summary.push('…');
     }
-    doc.words(&summary);
     doc.put(Field::Summary, &summary);
     let kind = entry.body.fact.kind().to_owned();
-    let stored = Stored::Entry { index: entry.index, kind, time, summary };
-    doc.finish(entry.index, &stored).map(Some)
+    let stored = Stored::<()>::Entry { index: entry.index, kind, time, summary: summary.clone() };
+    doc.finish(entry.index, &summary, &stored).map(Some)
 }
 
 /// Breaks ties between equal times, the same in every revision: records before entries, then by id or index. A record
@@ -77,15 +79,16 @@ fn order_of_record(id: &RecordId) -> u64 {
 struct Draft<'l> {
     layout: &'l Layout,
     doc: TantivyDocument,
-    text: String,
+    words: Words,
 }
 
 impl<'l> Draft<'l> {
     fn new(layout: &'l Layout) -> Self {
-        Self { layout, doc: TantivyDocument::default(), text: String::new() }
+        Self { layout, doc: TantivyDocument::default(), words: Words::default() }
     }
 
-    /// A value of a keyword or text field. Empty values are no values. Names and ids are found as words, too.
+    /// A value of a keyword or text field. Empty values are no values. Names are found as words, too; ids are looked for
+    /// where they are.
     fn put(&mut self, field: Field, value: &str) {
         if value.is_empty() {
             return;
@@ -98,7 +101,9 @@ impl<'l> Draft<'l> {
                     self.doc.add_text(part, last);
                 }
                 self.doc.add_text(self.layout.handle(field), &value);
-                self.words(&value);
+                if !(field.is_id() && like_an_id(&value)) {
+                    self.words(&value);
+                }
             }
             Kind::Text => self.doc.add_text(self.layout.handle(field), cut(value, MAX_TEXT)),
             Kind::Number | Kind::Date => debug_assert!(false, "{} takes no text", field.name()),
@@ -131,11 +136,7 @@ impl<'l> Draft<'l> {
 
     /// Words to be found without naming a field.
     fn words(&mut self, words: &str) {
-        let room = MAX_TEXT.saturating_sub(self.text.len() + 1);
-        if room > 0 && !words.is_empty() {
-            self.text.push('\n');
-            self.text.push_str(cut(words, room));
-        }
+        self.words.add(words);
     }
 
     fn source(&mut self, source: &SourceId) {
@@ -153,10 +154,15 @@ impl<'l> Draft<'l> {
         }
     }
 
-    fn finish(mut self, order: u64, stored: &Stored) -> Result<TantivyDocument, serde_json::Error> {
-        self.doc.add_text(self.layout.handle(Field::Text), &self.text);
+    fn finish<R: Serialize>(
+        mut self,
+        order: u64,
+        summary: &str,
+        stored: &Stored<R>,
+    ) -> Result<TantivyDocument, serde_json::Error> {
+        self.doc.add_text(self.layout.handle(Field::Text), self.words.beside(summary));
         self.doc.add_u64(self.layout.order, order);
-        self.doc.add_bytes(self.layout.stored, &serde_json::to_vec(stored)?);
+        self.doc.add_text(self.layout.stored, serde_json::to_string(stored)?);
         Ok(self.doc)
     }
 }

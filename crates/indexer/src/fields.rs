@@ -1,7 +1,8 @@
 //! Every field of a document, declared once: name, type, how values are matched, and its sentence in the reference.
 //!
 //! Names are OpenTelemetry's (semantic conventions for CI/CD, VCS, TLS, Kubernetes, CloudEvents) where they exist. A
-//! field that one filters or sorts by is a fast field, with values kept whole, so that aggregations work on it.
+//! field that one filters or sorts by is a fast field, with values kept whole, so that aggregations work on it. Ids are not:
+//! nearly every document has another one, so a column of them is as large as their dictionary, and says the same.
 
 use tantivy::{
     DateTime, Term,
@@ -13,7 +14,7 @@ use tantivy::{
 
 /// Changes whenever documents mean something else, even if the tantivy schema stays the same: an index of another
 /// version is deleted and built again.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// Shortest value that is matched as a beginning in a field of [`Match::Prefix`].
 pub const SHORTEST_PREFIX: usize = 4;
@@ -101,7 +102,7 @@ fields! {
     Revision = "revision", Kind::Number, "Revision of a record.";
     Count = "count", Kind::Number, "How many facts of one kind it stands for.";
     Summary = "summary", Kind::Text, "The sentence that is shown.";
-    Text = "text", Kind::Text, "All words: summary, messages, names, ids. Words without a field are looked for here.";
+    Text = "text", Kind::Text, "All words: summary, messages, names; and the beginnings of ids. Words without a field are looked for here.";
     Cause = "cause", WORD, "Why calls failed.";
     Standing = "standing", WORD, "How the cause stands: `established`, `consistent`, `undetermined`.";
     RuledOut = "cause.ruled_out", WORD, "Causes that evidence contradicts.";
@@ -120,7 +121,7 @@ fields! {
     TaskName = "cicd.pipeline.task.name", WHOLE, "Name of the Task, and of the task inside the Pipeline.";
     PipelineResult = "cicd.pipeline.result", WORD, "How a run ended: `success`, `failure`, `timeout`, `cancellation`.";
     TriggerEvent = "trigger.event_id", HEX, "Request at an EventListener.";
-    EventId = "cloudevents.event_id", WHOLE, "CloudEvents `id` of a delivery.";
+    EventId = "cloudevents.event_id", Kind::Keyword(Case::Kept, Match::Prefix), "CloudEvents `id` of a delivery.";
     EventType = "cloudevents.event_type", WHOLE, "CloudEvents `type` of a delivery.";
     Commit = "vcs.ref.head.revision", HEX, "Every commit that is claimed or linked.";
     Repository = "vcs.repository.url.full", WHOLE, "Every repository that is claimed.";
@@ -154,6 +155,21 @@ fields! {
     Pod = "k8s.pod.name", WHOLE, "Pod.";
     Node = "k8s.node.name", WHOLE, "Node.";
     Uid = "k8s.object.uid", HEX, "uid of another Kubernetes object than a run.";
+}
+
+impl Field {
+    /// It holds ids, which are found by how they begin.
+    pub const fn is_id(self) -> bool {
+        matches!(self.kind(), Kind::Keyword(_, Match::Prefix))
+    }
+}
+
+/// A word that may be an id or the beginning of one: such words are looked for in the fields that hold ids, and ids like
+/// that need not stand among the words of a document.
+pub(crate) fn like_an_id(word: &str) -> bool {
+    word.chars().count() >= SHORTEST_PREFIX
+        && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | ':'))
+        && word.chars().any(|c| c.is_ascii_digit())
 }
 
 /// A short name and what it stands for; a value may be in any of the fields.
@@ -292,7 +308,8 @@ impl Default for Layout {
                         // Beside the field, so that aggregations over the field see whole values only.
                         part = Some(builder.add_text_field(&format!("_part.{name}"), whole.clone()));
                     }
-                    builder.add_text_field(name, whole.clone() | FAST)
+                    let column = if field.is_id() { TextOptions::default() } else { FAST.into() };
+                    builder.add_text_field(name, whole.clone() | column)
                 }
                 Kind::Text => {
                     let words = unscored
@@ -310,7 +327,8 @@ impl Default for Layout {
             parts.push(part);
         }
         let order = builder.add_u64_field(ORDER, FAST);
-        let stored = builder.add_bytes_field("_stored", STORED);
+        // Text and not bytes: those tantivy writes and reads one by one.
+        let stored = builder.add_text_field("_stored", STORED);
         Self { schema: builder.build(), handles, parts, order, stored }
     }
 }

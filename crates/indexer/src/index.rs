@@ -9,8 +9,8 @@ use std::{
 use model::{Entry, Record};
 use serde::{Deserialize, Serialize};
 use tantivy::{
-    IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, TantivyError, Term, indexer::IndexWriterOptions,
-    merge_policy::LogMergePolicy,
+    IndexReader, IndexSettings, IndexWriter, ReloadPolicy, TantivyDocument, TantivyError, Term,
+    indexer::IndexWriterOptions, merge_policy::LogMergePolicy,
 };
 
 use crate::{
@@ -117,7 +117,10 @@ impl Index {
             }
             index
         } else {
-            tantivy::Index::create_in_dir(folder, layout.schema.clone()).map_err(IndexError::derived("create"))?
+            // Documents are compressed by the thread that indexes them: there is no processor left for another one.
+            let settings = IndexSettings { docstore_compress_dedicated_thread: false, ..IndexSettings::default() };
+            let builder = tantivy::Index::builder().schema(layout.schema.clone()).settings(settings);
+            builder.create_in_dir(folder).map_err(IndexError::derived("create"))?
         };
         let cursor = match index.load_metas().map_err(unusable)?.payload {
             None => None,

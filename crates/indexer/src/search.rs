@@ -164,8 +164,8 @@ impl Index {
 
     fn hit(&self, searcher: &Searcher, address: DocAddress) -> Result<Hit, IndexError> {
         let document: TantivyDocument = searcher.doc(address).map_err(IndexError::derived("read"))?;
-        let bytes = document.get_first(self.layout.stored).and_then(|value| value.as_bytes()).unwrap_or_default();
-        let stored = serde_json::from_slice(bytes)
+        let stored = document.get_first(self.layout.stored).and_then(|value| value.as_str()).unwrap_or_default();
+        let stored = serde_json::from_str(stored)
             .map_err(|error| IndexError::derived("read")(TantivyError::IoError(std::sync::Arc::new(error.into()))))?;
         Ok(match stored {
             Stored::Record(record) => Hit::Record(record),

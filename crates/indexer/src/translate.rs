@@ -12,7 +12,7 @@ use tantivy::{
 
 use crate::{
     IndexError,
-    fields::{Field, Kind, Layout, Match, SHORTEST_PREFIX, date_term},
+    fields::{Field, Kind, Layout, Match, SHORTEST_PREFIX, date_term, like_an_id},
     query::{Clause, End, Node, Piece, QueryError, Span, Test},
     sought::Sought,
 };
@@ -22,18 +22,6 @@ pub(crate) const MAX_EXPANSION: usize = 16_384;
 
 /// Most values of a pattern that are asked for one by one, each with a number of documents; more are found as a set.
 const FEW_VALUES: usize = 16;
-
-/// Fields that a word without a field is looked for in as the beginning of an id.
-const IDS: &[Field] = &[
-    Field::Id,
-    Field::Commit,
-    Field::Digest,
-    Field::PipelineRunId,
-    Field::TaskRunId,
-    Field::Uid,
-    Field::Serial,
-    Field::Person,
-];
 
 /// Translates a parsed query. `text` is the query as asked, for errors.
 pub(crate) struct Translator<'q> {
@@ -71,7 +59,7 @@ impl Translator<'_> {
             Node::All => Ok(Box::new(AllQuery)),
             Node::And(_) | Node::Not(_) => Ok(Box::new(self.sought(node)?.query())),
             Node::Or(nodes) => Ok(any(nodes.iter().map(|node| self.node(node)).collect::<Result<_, _>>()?)),
-            Node::Clause(clause) if clause.fields.is_empty() => self.bare(clause),
+            Node::Clause(clause) if clause.fields.is_empty() => self.field(Field::Text, clause),
             Node::Clause(clause) => {
                 let fields = clause.fields.iter().map(|field| self.field(*field, clause));
                 Ok(any(fields.collect::<Result<_, _>>()?))
@@ -79,21 +67,39 @@ impl Translator<'_> {
         }
     }
 
-    /// A word without a field: words of the text, or the beginning of an id.
-    fn bare(&self, clause: &Clause) -> Translated {
-        let text = self.field(Field::Text, clause)?;
-        let Test::Value(value) = &clause.test else { return Ok(text) };
-        let is_id = value.chars().count() >= SHORTEST_PREFIX
-            && value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | ':'))
-            && value.chars().any(|c| c.is_ascii_digit());
-        if !is_id {
-            return Ok(text);
-        }
-        let mut queries = vec![text];
-        for field in IDS {
-            queries.push(self.field(*field, clause)?);
+    /// Words of the text, which go on in the summary; or the beginning of an id.
+    fn words(&self, clause: &Clause) -> Translated {
+        let mut queries = vec![self.text(Field::Text, clause)?, self.text(Field::Summary, clause)?];
+        let begins = match &clause.test {
+            Test::Value(value) => value.as_str(),
+            Test::Pattern(pieces) => match pieces.first() {
+                Some(Piece::Literal(begins)) => begins,
+                _ => "",
+            },
+            Test::Range(..) | Test::Exists => "",
+        };
+        if like_an_id(begins) {
+            for field in Field::ALL.iter().filter(|field| field.is_id()) {
+                queries.push(self.field(*field, clause)?);
+            }
         }
         Ok(any(queries))
+    }
+
+    fn text(&self, field: Field, clause: &Clause) -> Translated {
+        let handle = self.layout.handle(field);
+        match &clause.test {
+            Test::Value(value) => Ok(phrase(handle, value)),
+            Test::Pattern(pieces) => {
+                let fold = |piece: &Piece| match piece {
+                    Piece::Literal(text) => Piece::Literal(text.to_lowercase()),
+                    piece => piece.clone(),
+                };
+                self.pattern(handle, &pieces.iter().map(fold).collect::<Vec<_>>(), clause.at)
+            }
+            Test::Range(..) => Err(self.wrong(clause.at, format!("`{}` has words, not an order", field.name()))),
+            Test::Exists => Ok(Box::new(EmptyQuery)), // every document has words: answered before
+        }
     }
 
     fn field(&self, field: Field, clause: &Clause) -> Translated {
@@ -101,7 +107,7 @@ impl Translator<'_> {
         if clause.test == Test::Exists {
             return match field.kind() {
                 Kind::Text => Ok(Box::new(AllQuery)), // every document has words
-                _ => Ok(Box::new(ExistsQuery::new(field.name().to_owned(), false))),
+                _ => Ok(exists(handle, field)),
             };
         }
         match field.kind() {
@@ -125,18 +131,8 @@ impl Translator<'_> {
                 }
                 Test::Exists => Ok(Box::new(EmptyQuery)), // answered above
             },
-            Kind::Text => match &clause.test {
-                Test::Value(value) => Ok(phrase(handle, value)),
-                Test::Pattern(pieces) => {
-                    let fold = |piece: &Piece| match piece {
-                        Piece::Literal(text) => Piece::Literal(text.to_lowercase()),
-                        piece => piece.clone(),
-                    };
-                    self.pattern(handle, &pieces.iter().map(fold).collect::<Vec<_>>(), clause.at)
-                }
-                Test::Range(..) => Err(self.wrong(clause.at, format!("`{}` has words, not an order", field.name()))),
-                Test::Exists => Ok(Box::new(EmptyQuery)),
-            },
+            Kind::Text if field == Field::Text => self.words(clause),
+            Kind::Text => self.text(field, clause),
             Kind::Number => self.number(field, clause),
             Kind::Date => self.date(field, clause),
         }
@@ -286,9 +282,14 @@ fn bound(end: &End, term: impl Fn(&str) -> Term) -> Bound<Term> {
 fn range(handle: Handle, field: Field, low: Bound<Term>, high: Bound<Term>) -> Box<dyn Query> {
     debug_assert!(!matches!(field.kind(), Kind::Text), "words have no order ({handle:?})");
     if low == Bound::Unbounded && high == Bound::Unbounded {
-        return Box::new(ExistsQuery::new(field.name().to_owned(), false));
+        return exists(handle, field);
     }
     Box::new(RangeQuery::new(low, high))
+}
+
+/// The field has a value. Ids have no column that would say so: any of them will do.
+fn exists(handle: Handle, field: Field) -> Box<dyn Query> {
+    if field.is_id() { begins(field, handle, "") } else { Box::new(ExistsQuery::new(field.name().to_owned(), false)) }
 }
 
 fn begins(field: Field, handle: Handle, beginning: &str) -> Box<dyn Query> {

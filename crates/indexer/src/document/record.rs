@@ -16,8 +16,6 @@ pub(super) fn fill(doc: &mut Draft<'_>, record: &Record) {
     doc.number(Field::Count, record.count);
     doc.time(Field::Start, record.from.min(record.to));
     doc.time(Field::Time, record.to);
-    doc.words(&record.summary);
-    doc.put(Field::Summary, &record.summary);
     match &record.detail {
         Detail::Run(run) => of_run(doc, run),
         Detail::Handshake(handshake) => of_handshake(doc, handshake),
