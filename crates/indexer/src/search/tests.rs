@@ -77,15 +77,16 @@ fn queries() -> impl Strategy<Value = String> {
         "time:>2026-11-23T15:00:40Z",
         "start:<2026-11-23T15:00:30Z",
     ]);
-    let together = leaf.prop_map(str::to_owned).prop_recursive(2, 8, 3, |inner| {
+    // Terms only: debug checks inside tantivy 0.27 stop ranges and words that follow each other from being left out.
+    let left_out = prop::sample::select(vec!["*", "type:entry.run", "result:success", "state:settled", "completed"]);
+    let together = leaf.prop_map(str::to_owned).prop_recursive(2, 8, 3, move |inner| {
         prop_oneof![
             (inner.clone(), inner.clone()).prop_map(|(one, other)| format!("({one} AND {other})")),
             (inner.clone(), inner.clone()).prop_map(|(one, other)| format!("({one} OR {other})")),
-            (inner.clone(), inner.clone()).prop_map(|(one, other)| format!("({one} AND NOT {other})")),
-            inner.prop_map(|one| format!("(NOT {one})")),
+            (inner, left_out.clone()).prop_map(|(one, other)| format!("({one} AND NOT {other})")),
+            left_out.clone().prop_map(|one| format!("(NOT {one})")),
         ]
     });
-    // Words that follow each other stand alone: with debug assertions, tantivy 0.27 does not let them be left out.
     prop_oneof![20 => together, 1 => Just("\"steps have\"".to_owned())]
 }
 
