@@ -5,7 +5,8 @@
 //!
 //! Reading order: `fields` (the table of everything), `document` (what goes in), `index` (how it lies on disk), `sound` (whether it is still
 //! what was committed),
-//! [`query`] and `translate` (the language), `search` (asking), `hand` (what an id or name stands for).
+//! [`query`] and `translate` (the language), `view` (what is asked), `sought`, `bits` and `newest` (finding without looking at every
+//! document), `search` (asking), `hand` (what an id or name stands for).
 
 mod bits;
 mod document;

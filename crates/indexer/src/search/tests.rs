@@ -1,5 +1,4 @@
 //! The answer that skips is the answer of looking at everything: same number, same hits, same order, same pages.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use std::collections::HashMap;
 
@@ -78,15 +77,16 @@ fn queries() -> impl Strategy<Value = String> {
         "time:>2026-11-23T15:00:40Z",
         "start:<2026-11-23T15:00:30Z",
     ]);
-    let together = leaf.prop_map(str::to_owned).prop_recursive(2, 8, 3, |inner| {
+    // Terms only: debug checks inside tantivy 0.27 stop ranges and words that follow each other from being left out.
+    let left_out = prop::sample::select(vec!["*", "type:entry.run", "result:success", "state:settled", "completed"]);
+    let together = leaf.prop_map(str::to_owned).prop_recursive(2, 8, 3, move |inner| {
         prop_oneof![
             (inner.clone(), inner.clone()).prop_map(|(one, other)| format!("({one} AND {other})")),
             (inner.clone(), inner.clone()).prop_map(|(one, other)| format!("({one} OR {other})")),
-            (inner.clone(), inner.clone()).prop_map(|(one, other)| format!("({one} AND NOT {other})")),
-            inner.prop_map(|one| format!("(NOT {one})")),
+            (inner, left_out.clone()).prop_map(|(one, other)| format!("({one} AND NOT {other})")),
+            left_out.clone().prop_map(|one| format!("(NOT {one})")),
         ]
     });
-    // Words that follow each other stand alone: with debug assertions, tantivy 0.27 does not let them be left out.
     prop_oneof![20 => together, 1 => Just("\"steps have\"".to_owned())]
 }
 
@@ -97,7 +97,7 @@ fn at(second: u64) -> Time {
 fn entry(index: u64, run: bool, second: u64) -> Entry {
     let at = at(second);
     let (kind, fact) = if run {
-        let (state, reason) = if index % 9 == 0 { ("failed", "Failed") } else { ("successful", "Succeeded") };
+        let (state, reason) = if index.is_multiple_of(9) { ("failed", "Failed") } else { ("successful", "Succeeded") };
         let fact = format!(
             r#""run":{{"kind":"TaskRun","namespace":"shop-ci","name":"r-{index}","uid":"{index:08x}-0000","pipeline":"build-{}","state":"{state}","reason":"{reason}","message":"All Steps have completed","transition":"{at}","event":{{"id":"{index}","source":"/apis","type":"dev.tekton.event.taskrun"}}}}"#,
             index % 3
