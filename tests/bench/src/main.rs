@@ -72,9 +72,10 @@ fn on_processor() -> Option<Duration> {
 }
 
 impl Table {
-    /// Runs the works in turn, as many times as there are rounds, and prints the median of each. Whatever else the
-    /// machine does disturbs all of them alike, and the median forgets the worst of it. `goal` is about the second.
-    fn print(&self, goal: Option<f64>, works: &mut [Work<'_>]) {
+    /// Runs the works in turn, as many times as there are rounds, prints the median of each, and gives them in seconds.
+    /// Whatever else the machine does disturbs all of them alike, and the median forgets the worst of it. `goal` is about the
+    /// second.
+    fn print(&self, goal: Option<f64>, works: &mut [Work<'_>]) -> Vec<f64> {
         let mut times = vec![Vec::new(); works.len()];
         for _ in 0..self.rounds {
             for ((_, work), times) in works.iter_mut().zip(&mut times) {
@@ -92,6 +93,7 @@ impl Table {
                 None => println!(" {:>7.2} x", medians[0] / time),
             }
         }
+        medians
     }
 }
 

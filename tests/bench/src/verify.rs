@@ -1,71 +1,89 @@
 //! `verify` of a whole folder, beside SHA-256 alone over the bytes that it must hash: salt and payload of every append,
-//! and every leaf, each piece by itself as the format says, from memory, on as many threads.
+//! and every leaf, each piece by itself as the format says, from memory, on as many threads. And beside SHA-256 over the
+//! bytes as they lie in the folder, payloads packed, the journal and what was made ahead for it included.
 
-use std::{path::Path, thread};
+use std::{fs, path::Path, thread};
 
 use ledger::{Append, Config, Lane, Ledger, Outcome, Payload, VerifyOptions, init, verify};
 use sha2::{Digest as _, Sha256};
 
 use crate::{Clock, Table};
 
-const ENTRIES: usize = 70_000;
-const PAYLOAD: usize = 4096;
+/// Bytes of a payload, and entries.
+const SIZES: [(usize, usize); 2] = [(2_700, 100_000), (14_000, 40_000)];
 const BODY: usize = 700;
 
 pub fn run() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    fill(folder.path());
-    let leaf = BODY + 110;
-    let bytes = ENTRIES * (32 + PAYLOAD + leaf);
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(4);
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(8);
     // One piece again and again would stay in the nearest cache.
     let memory: Vec<u8> = (0..64 << 20_u32).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let hash = |share: usize| {
-        let mut at = 0;
-        for _ in 0..share {
-            for len in [32 + PAYLOAD, leaf] {
+    for (payload, entries) in SIZES {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fill(folder.path(), payload, entries);
+        let ours = || {
+            let report = verify(folder.path(), &VerifyOptions::default());
+            assert_eq!((report.outcome(), report.verified), (Outcome::Verified, entries as u64), "{report}");
+            assert_eq!(report.payloads, entries as u64);
+            report.bytes as usize
+        };
+        let lying = ours();
+        let leaf = size_of(&folder.path().join("ledger/tile/entries")) / entries - 2;
+        let bytes = entries * (32 + payload + leaf);
+        println!(
+            "  payloads of {payload} bytes: {entries} entries, {} MB as they lie ({} MB of it journal and reserve), {} MB to hash",
+            lying / 1_000_000,
+            (size_of(&folder.path().join("ledger/journal")) + size_of(&folder.path().join("ledger/reserve")))
+                / 1_000_000,
+            bytes / 1_000_000
+        );
+        let hash = |pieces: &[usize], rounds: usize| {
+            let mut at = 0;
+            for len in (0..rounds).flat_map(|_| pieces) {
                 at = if at + len > memory.len() { 0 } else { at };
                 std::hint::black_box(Sha256::digest(&memory[at..at + len]));
                 at += len;
             }
-        }
-    };
-    let one = "SHA-256 of the same bytes, one thread";
-    let all = format!("SHA-256 of the same bytes, {threads} threads");
-    let ours = || {
-        let report = verify(folder.path(), &VerifyOptions::default());
-        assert_eq!((report.outcome(), report.verified), (Outcome::Verified, ENTRIES as u64), "{report}");
-        assert_eq!(report.payloads, ENTRIES as u64);
-    };
-    let table = Table { bytes, items: ENTRIES, rounds: 5, clock: Clock::Wall };
-    table.print(
-        Some(0.8),
-        &mut [
-            (
-                all.as_str(),
-                Box::new(|| {
-                    thread::scope(|scope| {
-                        (0..threads).for_each(|_| drop(scope.spawn(|| hash(ENTRIES / threads))));
-                    });
-                }),
-            ),
-            ("verify", Box::new(ours)),
-            (one, Box::new(|| hash(ENTRIES))),
-        ],
-    );
-    println!("  verify also reads the files, unpacks zstd and reads the JSON of every leaf");
+        };
+        let hash_on_all = |pieces: &[usize], rounds: usize| {
+            thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(|| hash(pieces, rounds / threads)))));
+        };
+        let all = format!("SHA-256 of what must be hashed, {threads} threads");
+        let packed = format!("SHA-256 of the bytes as they lie, {threads} threads");
+        let table = Table { bytes, items: entries, rounds: 5, clock: Clock::Wall };
+        let medians = table.print(
+            Some(0.8),
+            &mut [
+                (all.as_str(), Box::new(|| hash_on_all(&[32 + payload, leaf], entries))),
+                ("verify", Box::new(|| drop(ours()))),
+                ("SHA-256 of what must be hashed, one thread", Box::new(|| hash(&[32 + payload, leaf], entries))),
+                (packed.as_str(), Box::new(|| hash_on_all(&[1 << 20], lying >> 20))),
+            ],
+        );
+        println!(
+            "  verify, in {:.3} s, beside SHA-256 of the bytes as they lie: {:.2} x",
+            medians[1],
+            medians[3] / medians[1]
+        );
+    }
+    println!("  verify also reads the files, unpacks zstd and reads the JSON of every leaf up to its payload");
+}
+
+/// Bytes of a file, or of all files below a folder.
+fn size_of(path: &Path) -> usize {
+    let Ok(list) = fs::read_dir(path) else { return fs::metadata(path).map_or(0, |file| file.len() as usize) };
+    list.map(|entry| size_of(&entry.expect("a name").path())).sum()
 }
 
 /// A closed ledger with texts of the kind that an event is: not random, not all the same.
-fn fill(folder: &Path) {
+fn fill(folder: &Path, payload: usize, entries: usize) {
     let config = Config::new(folder);
     init(&config, None).expect("a new ledger");
     let log = Ledger::open(&config).expect("open").ledger;
     let mut sent = 0;
-    for n in 0..ENTRIES {
-        let mut raw = String::with_capacity(PAYLOAD + 128);
+    for n in 0..entries {
+        let mut raw = String::with_capacity(payload + 128);
         for line in 0.. {
-            if raw.len() >= PAYLOAD {
+            if raw.len() >= payload {
                 break;
             }
             let id = (n * 31 + line).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -73,7 +91,7 @@ fn fill(folder: &Path) {
                 r#"{{"name":"step-{line}","status":"True","reason":"Succeeded","uid":"{id:016x}"}},"#
             ));
         }
-        raw.truncate(PAYLOAD);
+        raw.truncate(payload);
         let payload = Payload::new(raw.into_bytes(), "events", "identity").expect("a payload");
         let reference = serde_json::to_string(payload.reference()).expect("a reference is written");
         let mut body = format!(r#"{{"v":1,"n":{n},"payload":{reference},"fact":{{"run":{{"fill":""#).into_bytes();
